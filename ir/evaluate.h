@@ -1,0 +1,37 @@
+// Owns the meaning of the IR: a plain interpreter in float64, the oracle for everything else. It is
+// written to be obviously right, not fast. f32 and f64 values are held as doubles; only an explicit cast
+// to bf16 or f16 rounds (to nearest even). Integers are int64, wrapping at their dtype's width.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ir/diagnostic.h"
+#include "ir/program.h"
+
+namespace gradc {
+
+// Elements in row-major order of the type's axes. Reals in `real`, integers and bools in `integer`.
+struct Array {
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> extents;
+  std::vector<double> real;
+  std::vector<std::int64_t> integer;
+
+  std::int64_t size() const;
+  static Array zeros(DType dtype, std::vector<std::int64_t> extents);
+  static Array scalar(double x, DType dtype = DType::f32);
+  static Array scalar(std::int64_t x, DType dtype);
+};
+
+// Runs function `f` on arguments that match its types (dtype and extents; checked: exit 2). `fused` runs
+// its region, `launch` the kernel's body, `call` the callee. Fails (exit 3) when more than
+// `max_elements` elements would be alive at once.
+Result<std::vector<Array>> evaluate(const Program& program, FunctionId f, std::span<const Array> arguments,
+                                    std::int64_t max_elements = std::int64_t{1} << 31);
+
+// Rounds as a cast to the dtype does, value by value (bf16, f16, f32: nearest even; f64 unchanged).
+double round_to(double x, DType dtype);
+
+}  // namespace gradc

@@ -1,0 +1,59 @@
+// Owns the list of passes: each takes a program and gives a better one, without touching its input. A
+// pass rebuilds functions front to back (ir/builder.h) and is linear or n log n. pipeline.cpp has their order.
+#pragma once
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir/diagnostic.h"
+#include "ir/program.h"
+#include "ir/target.h"
+
+namespace gradc {
+
+// How often each rewrite rule fired, by the rule's name (passes/rules.def).
+using RuleCounts = std::map<std::string, std::int64_t>;
+
+// Folds constants, merges equal operations, drops dead ones, and applies the rule table, in every
+// function; idempotent. Kernels are left alone. passes/simplify.h tells of the rules.
+Program simplify(const Program& program, RuleCounts* counts = nullptr);
+
+// Reverse mode. From @loss makes @grad(same arguments) -> gradients of every member of %p in order, then
+// the loss. A function called by @loss (a turn of a `repeat`) becomes @f.fwd, which also returns what
+// backward needs as a bundle, and @f.bwd. passes/differentiate.h has the general entry.
+Result<Program> differentiate(const Program& program);
+
+// Adds @update from Program::training, over flat values, and @step, which calls @grad and @update:
+//   @update(%p, %g, %m: f32[n], %v: f32[n], %step: i64, %lr: f32) -> p, m, v: f32[n], norm: f32
+//   @step(%p, %f?, %m, %v, inputs…, %step, %seed, %lr) -> p, m, v, loss, norm
+// sgd has no %v. %step counts from 0. The norm is the gradient's before clipping, over members that clip.
+Program add_update(const Program& program);
+
+// Forms kernels inside each function: launches of definitions (Family, ir/verify.cpp), which are shared by
+// structure; what is left beside launches and calls are views, `concat` and `flat`.
+Program group(const Program& program, const Target& target);
+
+// Inlines the calls of `entry` (@step, @grad, @eval), orders, and gives every value its place. What cannot
+// be a view is copied. Arguments and results lie in the arenas by name: group %p in p, %f in f, %m and
+// %v in m and v, gradients (results `g.…`) in g, other arguments in in, other results in out.
+Program plan(const Program& program, const Target& target, std::string_view entry);
+
+// Proves from order, sizes and places alone that no launch reads a byte that something else overwrote and
+// that launches write disjoint, in-range places. Empty: it holds.
+std::vector<std::string> check_plan(const Program& program, FunctionId planned);
+
+struct PlanSummary {
+  std::array<std::int64_t, 9> bytes{};      // by Arena
+  struct Holder {
+    std::string value;
+    std::int64_t bytes;
+  };
+  std::vector<Holder> at_peak;              // largest first, of the activation arena
+  std::int64_t peak_live = 0;               // bytes alive at once: no plan can do with less
+  int launches = 0, kernels = 0;
+};
+PlanSummary summarize_plan(const Program& program, FunctionId planned);
+
+}  // namespace gradc
