@@ -1,0 +1,164 @@
+// bench: the time of a training step on random tokens, and where it goes.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "ir/philox.h"
+#include "runtime/entry.h"
+#include "runtime/verbs.h"
+#include "runtime/weights.h"
+
+namespace gradc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+// A random batch, drawn once and copied in before every step, as a loader would.
+struct Batch {
+  std::vector<std::pair<std::byte*, std::vector<std::byte>>> parts;
+  std::int64_t tokens = 0;
+
+  static Batch draw(const Program& p, const Entry& entry, std::uint64_t seed) {
+    Batch out;
+    for (std::size_t n = 0; n < p.inputs.size(); ++n) {
+      const Input& in = p.inputs[n];
+      std::byte* at = entry.argument(p.text(in.name));
+      if (at == nullptr) continue;
+      std::int64_t count = 1;
+      for (const Axis& a : in.axes) count *= a.extent;
+      const std::string_view name = p.text(in.name);
+      if (name == "token" || name == "source") out.tokens += count;
+      std::vector<std::byte> bytes(static_cast<std::size_t>(count * gradc::bytes(in.dtype)));
+      for (std::int64_t i = 0; i < count; ++i) {
+        const double u = philox_uniform(seed, 0, 0x62656e63 + n, static_cast<std::uint64_t>(i));
+        if (in.dtype == DType::f32) {
+          const auto x = static_cast<float>(2 * u - 1);
+          std::memcpy(&bytes[static_cast<std::size_t>(i) * 4], &x, 4);
+        } else {
+          const std::int64_t low = in.bounded ? std::max<std::int64_t>(in.low, 0) : 0, high = in.bounded ? in.high : 2;
+          const auto x = static_cast<std::int32_t>(low + static_cast<std::int64_t>(u * static_cast<double>(high - low)));
+          std::memcpy(&bytes[static_cast<std::size_t>(i * gradc::bytes(in.dtype))], &x, static_cast<std::size_t>(std::min(4, gradc::bytes(in.dtype))));
+        }
+      }
+      out.parts.emplace_back(at, std::move(bytes));
+    }
+    return out;
+  }
+  void copy() const {
+    for (const auto& [at, bytes] : parts) std::memcpy(at, bytes.data(), bytes.size());
+  }
+};
+
+std::string profile_text(Step& step, std::int64_t steps) {
+  struct Row {
+    std::int64_t calls = 0;
+    double seconds = 0, flop = 0, bytes = 0;
+  };
+  std::map<std::string, Row> rows;
+  double total = 0;
+  for (const Step::Launch& l : step.launches()) {
+    Row& r = rows[l.name];
+    ++r.calls;
+    r.seconds += l.seconds / static_cast<double>(steps);
+    r.flop += l.flop;
+    r.bytes += static_cast<double>(l.bytes);
+    total += l.seconds / static_cast<double>(steps);
+  }
+  std::vector<std::pair<std::string, Row>> sorted(rows.begin(), rows.end());
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  std::string text = fmt::format("{:<28} {:>6} {:>9} {:>6} {:>9} {:>9}\n", "kernel", "calls", "ms", "%", "GFLOP/s", "GB/s");
+  for (const auto& [name, r] : sorted)
+    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.1f} {:>9.1f}\n", name, r.calls, 1e3 * r.seconds,
+                        100 * r.seconds / total, r.flop / r.seconds / 1e9, r.bytes / r.seconds / 1e9);
+  return text + fmt::format("{:<28} {:>6} {:>9.3f}\n", "sum", "", 1e3 * total);
+}
+
+Result<std::string> measure(const Common& common, const BenchOptions& o, Sources& sources) {
+  const Clock::time_point begin = Clock::now();
+  Result<LowerOptions> lowering = lower_options(common);
+  if (!lowering) return lowering.failure();
+  lowering->values = {"loss"};
+  Result<Target> target = chosen_target(common);
+  if (!target) return target.failure();
+  Result<ModelFile> model = load_model(common, sources, *lowering);
+  if (!model) return model.failure();
+  const double front_s = since(begin);
+  Result<std::unique_ptr<Session>> opened =
+      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .train = true});
+  if (!opened) return opened.failure();
+  Session& s = **opened;
+  const double compile_s = front_s + s.passes_s + s.report.compile_s + s.report.link_s;
+  const Clock::time_point init = Clock::now();
+  std::vector<BundleValues<float>> parts;
+  if (s.bundle().valid()) parts.push_back({s.bundle(), s.parameters()});
+  if (s.fixed_bundle().valid()) parts.push_back({s.fixed_bundle(), s.fixed()});
+  for (const BundleValues<float>& part : parts)
+    if (Result<Done> r = initialize(s.program(), part, common.seed); !r) return r.failure();
+  if (!o.weights.empty())
+    if (Result<Done> r = load_weights(s.program(), parts, o.weights, {}); !r) return r.failure();
+  const double init_s = since(init);
+  Entry& step = s.step();
+  const Batch batch = Batch::draw(s.program(), step, common.seed);
+  step.set("seed", static_cast<std::int64_t>(common.seed));
+  step.set("lr", model->model.program.training.lr.peak);
+  std::vector<double> times;
+  double first_s = 0, first_loss = 0, loss = 0;
+  for (std::int64_t i = 0; i < o.steps + 2; ++i) {   // the first two warm caches and pages
+    const Clock::time_point t = Clock::now();
+    batch.copy();
+    step.set("step", i);
+    if (o.profile && i >= 2)
+      step.step().run_timed();
+    else
+      step.run();
+    loss = step.scalar("loss");
+    if (i == 0) {
+      first_s = compile_s + since(t);
+      first_loss = loss;
+    }
+    if (i >= 2) times.push_back(since(t));
+  }
+  std::sort(times.begin(), times.end());
+  const std::size_t n = times.size();
+  const double median = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto round = [](double x, double unit) { return std::round(x / unit) * unit; };
+  nlohmann::ordered_json j;
+  j["model"] = std::string(common.file);
+  j["ms"] = round(median * 1e3, 1e-2);
+  j["min_ms"] = round(times[0] * 1e3, 1e-2);
+  j["tok_s"] = round(static_cast<double>(batch.tokens) / median, 0.1);
+  j["first_call_s"] = round(first_s, 1e-3);
+  j["rss_mib"] = usage.ru_maxrss / 1024;
+  j["loss"] = round(loss, 1e-4);
+  j["first_loss"] = round(first_loss, 1e-4);
+  j["parameters"] = s.bundle().valid() ? element_count(s.program(), s.bundle()) : 0;
+  j["compile_s"] = round(compile_s, 1e-3);
+  j["init_s"] = round(init_s, 1e-3);
+  j["threads"] = chosen_threads(common);
+  j["target"] = target->name;
+  j["activations"] = step.summary().bytes[index(Arena::activations)];
+  if (common.json) return j.dump() + "\n";
+  std::string text;
+  for (const auto& [key, value] : j.items()) text += fmt::format("{:<14} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+  if (o.profile) text += "\n" + profile_text(step.step(), o.steps);
+  return text;
+}
+
+}  // namespace
+
+int bench(const Common& common, const BenchOptions& options) {
+  Sources sources;
+  Result<std::string> text = measure(common, options, sources);
+  if (!text) return report(sources, text.failure());
+  return static_cast<int>(out(*text) ? Exit::ok : Exit::file);
+}
+
+}  // namespace gradc

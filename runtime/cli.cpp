@@ -1,0 +1,197 @@
+// The command line: flags to options. What the verbs do stands in their files.
+#include "runtime/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "runtime/train.h"
+#include "runtime/verbs.h"
+
+namespace gradc {
+namespace {
+
+constexpr const char* about =
+    "gradc compiles a model, written as mathematics with named axes, into a native training step.\n\n"
+    "  gradc check gpt.grad                 what every line's axes are, and the parameters\n"
+    "  gradc train gpt.grad --data text/    train on bytes of text; prints a line a step\n"
+    "  gradc dump gpt.grad --stage=grad     read what the compiler did\n";
+
+constexpr const char* exits =
+    "\nExit codes: 0 ok; 1 the text or IR is wrong; 2 flags, names, limits; 3 a file, its content, or memory;\n"
+    "4 the numbers (NaN); 5 a check did not hold; 70 a fault of gradc; 130, 143 after SIGINT, SIGTERM.";
+
+struct Verb {
+  CLI::App* app;
+  std::function<int()> run;
+};
+
+void add_model(CLI::App& app, Common& c, const char* what) {
+  app.add_option("FILE", c.file, what)->required();
+  app.add_option("--set", c.set, "numbers of the model's header, or of `train`: lr clip weight_decay beta1 beta2 eps warmup steps")
+      ->type_name("NAME=VALUE ...")
+      ->expected(1, -1);
+}
+
+void add_machine(CLI::App& app, Common& c) {
+  app.add_option("--threads", c.threads, "workers; results never depend on it (default: all processors)")->check(CLI::Range(1, 1024));
+  app.add_option("--target", c.target, "avx512, avx2 or portable (default: the best that runs here)");
+  app.add_option("--precision", c.precision, "of the arithmetic")->check(CLI::IsMember({"f32"}));
+  // Kernels live in this process alone, so there is nothing on disk to bypass.
+  app.add_flag_callback("--no-cache", [] {}, "compile every kernel anew (there is no cache on disk)");
+}
+
+void add_seed(CLI::App& app, Common& c) { app.add_option("--seed", c.seed, "of initial values, order of the data, and draws"); }
+void add_json(CLI::App& app, Common& c) { app.add_flag("--json", c.json, "one JSON object a line on stdout"); }
+
+Verb train_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<TrainOptions>();
+  CLI::App* app = root.add_subcommand("train", "Train a model on text; a byte is a token (v = 256). Prints a line a step.");
+  add_model(*app, *c, "the model");
+  app->add_option("--data", o->data, "files, or folders of files, of any text")->required()->expected(1, -1);
+  app->add_option("--steps", o->steps, "how many (default: as the model's `train` says, or 1000)")->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  add_seed(*app, *c);
+  app->add_option("--out", o->out, "folder for weights.safetensors and run.json");
+  app->add_option("--save-every", o->save_every, "save also every N steps")->check(CLI::NonNegativeNumber);
+  app->add_option("--validation", o->validation, "share of every file that is held out, at its end")->check(CLI::Range(0.0, 0.5))->capture_default_str();
+  app->add_option("--validate-every", o->validate_every, "validation loss every N steps; 0: never")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--validation-windows", o->validation_windows, "held-out sequences of one validation")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--log-every", o->log_every, "print every N-th step")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--sample-every", o->sample_every, "show generated text every N steps; 0: at the end alone")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--sample-tokens", o->sample_tokens, "its length; 0: none")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--until", o->until, "stop once the validation loss is below: `bigram` (the entropy of pairs of bytes) or a number");
+  app->add_option("--weights", o->weights, "start from a safetensors file");
+  app->add_option("--ignore", o->ignore, "stored names (`*` is any text) that may be missing or unexpected there")->expected(1, -1);
+  add_machine(*app, *c);
+  add_json(*app, *c);
+  return {app, [c, o] { return train(*c, *o); }};
+}
+
+Verb sample_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<SampleVerbOptions>();
+  CLI::App* app = root.add_subcommand("sample", "Generate text from trained weights.");
+  add_model(*app, *c, "the model");
+  app->add_option("--checkpoint", o->checkpoint, "folder that `train --out` wrote; brings its --set values");
+  app->add_option("--weights", o->weights, "a safetensors file instead");
+  app->add_option("--ignore", o->ignore, "stored names (`*` is any text) that may be missing or unexpected")->expected(1, -1);
+  app->add_option("--prompt", o->prompt, "text to go on from (default: a newline)");
+  app->add_option("--tokens", o->tokens, "how many bytes")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--temperature", o->temperature, "0 takes the likeliest byte")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--top-k", o->top_k, "draw among the k likeliest; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  add_seed(*app, *c);
+  add_machine(*app, *c);
+  return {app, [c, o] { return sample(*c, *o); }};
+}
+
+Verb check_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  CLI::App* app = root.add_subcommand("check", "Check a model; print it with the axes of every line's value in the margin, and its parameters.");
+  add_model(*app, *c, "the model");
+  return {app, [c] { return check(*c); }};
+}
+
+Verb dump_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<DumpOptions>();
+  CLI::App* app = root.add_subcommand("dump", "Print the program at a stage of the compiler. What is IR text goes through `gradc opt - --passes=` unchanged.");
+  app->add_option("FILE", c->file, "the model");
+  app->add_option("--set", c->set, "numbers of the model's header")->type_name("NAME=VALUE ...")->expected(1, -1);
+  app->add_option("--stage", o->stage, "one of --list-stages")->capture_default_str();
+  app->add_flag("--list-stages", o->list_stages, "print the stages, one a line");
+  app->add_option("--after", o->after, "the program behind this pass instead (names: gradc opt --list)");
+  app->add_option("--function", o->function, "this function and what it calls (default: @step)");
+  app->add_flag("--brief", o->brief, "without locations, bodies of fused operations as { … }");
+  app->add_option("--target", c->target, "avx512, avx2 or portable");
+  return {app, [c, o, app] {
+            if (!o->list_stages && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE, or --list-stages"));
+            return dump(*c, *o);
+          }};
+}
+
+Verb opt_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<OptOptions>();
+  CLI::App* app = root.add_subcommand("opt", "Run passes on IR text: IR in, IR out.");
+  app->add_option("FILE", c->file, "IR text; '-' is stdin");
+  app->add_option("--passes", o->passes, "names separated by commas; empty: parse, verify and print");
+  app->add_flag("--list", o->list, "print the passes, one a line");
+  app->add_flag("--brief", o->brief, "print without locations");
+  app->add_option("--target", c->target, "avx512, avx2 or portable");
+  return {app, [c, o, app] {
+            if (!o->list && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE ('-' is stdin), or --list"));
+            return opt(*c, *o);
+          }};
+}
+
+Verb run_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<RunOptions>();
+  CLI::App* app = root.add_subcommand("run", "Run a model, or a function of IR text, on arrays.");
+  add_model(*app, *c, "a .grad model or IR text (.ir; '-' is IR on stdin)");
+  app->add_option("--input", o->inputs, "NAME=FILE.npy, or FILE.safetensors for every tensor by name")->expected(1, -1);
+  app->add_option("--value", o->values, "final values, or grad.PARAM as in training; IR text: results by name (default: all)")->expected(1, -1);
+  app->add_option("--function", o->function, "IR text: which function")->capture_default_str();
+  app->add_option("--output", o->output, "FILE.npy (one value) or FILE.safetensors (default: printed)");
+  app->add_option("--weights", o->weights, "a safetensors file (default: initial values by --seed)");
+  app->add_option("--ignore", o->ignore, "stored names that may be missing or unexpected there")->expected(1, -1);
+  app->add_flag("--interpret", o->interpret, "by the oracle, in float64, instead of compiled");
+  add_seed(*app, *c);
+  add_machine(*app, *c);
+  return {app, [c, o] { return run(*c, *o); }};
+}
+
+Verb gradcheck_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<GradcheckOptions>();
+  CLI::App* app = root.add_subcommand("gradcheck", "Compare every parameter's derivative with finite differences, in float64, at the smallest sizes.");
+  add_model(*app, *c, "the model");
+  app->add_option("--elements", o->elements, "single elements of each parameter, beside one random direction")->check(CLI::PositiveNumber)->capture_default_str();
+  add_seed(*app, *c);
+  return {app, [c, o] { return gradcheck(*c, *o); }};
+}
+
+Verb bench_verb(CLI::App& root) {
+  auto c = std::make_shared<Common>();
+  auto o = std::make_shared<BenchOptions>();
+  CLI::App* app = root.add_subcommand("bench", "Time the training step on random tokens.");
+  add_model(*app, *c, "the model");
+  app->add_option("--steps", o->steps, "timed, after two that are not")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_flag("--profile", o->profile, "milliseconds, GFLOP/s and GB/s of each kernel");
+  app->add_option("--weights", o->weights, "start from a safetensors file");
+  add_seed(*app, *c);
+  add_machine(*app, *c);
+  add_json(*app, *c);
+  return {app, [c, o] { return bench(*c, *o); }};
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  install_signals();
+  CLI::App app{about, "gradc"};
+  app.footer(exits);
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "help of all verbs");
+  const std::vector<Verb> verbs{train_verb(app), sample_verb(app), check_verb(app),     dump_verb(app),
+                                opt_verb(app),   run_verb(app),    gradcheck_verb(app), bench_verb(app)};
+  if (argc < 2) {
+    out(app.help());
+    return static_cast<int>(Exit::usage);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& e) {
+    return app.exit(e);
+  } catch (const CLI::CallForAllHelp& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    fmt::print(stderr, "error: {}\nRun `gradc --help`, or `gradc VERB --help`.\n", e.what());
+    return static_cast<int>(Exit::usage);
+  }
+  for (const Verb& v : verbs)
+    if (v.app->parsed()) return v.run();
+  return static_cast<int>(Exit::usage);
+}
+
+}  // namespace gradc

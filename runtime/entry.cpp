@@ -1,0 +1,161 @@
+// Planning, allocation and loading of entries.
+#include "runtime/entry.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstring>
+
+namespace gradc {
+
+BundleId argument_bundle(const Program& program, std::string_view function, std::string_view name) {
+  const FunctionId id = program.find(function);
+  if (!id.valid()) return {};
+  for (const Group& g : program.function(id).groups)
+    if (program.text(g.name) == name && !program.function(id).value(g.first).def.valid()) return g.bundle;
+  return {};
+}
+
+Result<Entry> Entry::plan(const Program& program, std::string_view entry, const Target& target) {
+  Result<Program> planned = run_pipeline(program, {.target = target, .until = Stage::plan, .entry = entry});
+  if (!planned) return planned.failure();
+  Entry e;
+  e.program_ = std::move(*planned);
+  e.id_ = e.program_.find(entry);
+  if (!e.id_.valid()) return failure(Exit::internal, fmt::format("the plan lost @{}", entry));
+  if (const std::vector<std::string> faults = check_plan(e.program_, e.id_); !faults.empty())
+    return failure(Exit::internal, "the memory plan is wrong: " + faults[0]);
+  e.summary_ = summarize_plan(e.program_, e.id_);
+  return e;
+}
+
+Result<Done> Entry::load(KernelStore& store, Pool& pool, Bases shared, LoadReport& report) {
+  bases_ = shared;
+  Result<Mapping> in = Mapping::allocate(static_cast<std::size_t>(summary_.bytes[index(Arena::input)]));
+  if (!in) return in.failure();
+  Result<Mapping> out = Mapping::allocate(static_cast<std::size_t>(summary_.bytes[index(Arena::output)]));
+  if (!out) return out.failure();
+  in_ = std::move(*in);
+  out_ = std::move(*out);
+  bases_[index(Arena::input)] = in_.data();
+  bases_[index(Arena::output)] = out_.data();
+  Result<Step> step = Step::load(program_, id_, store, pool, bases_, report);
+  if (!step) return step.failure();
+  step_ = std::make_unique<Step>(std::move(*step));
+  return Done{};
+}
+
+std::byte* Entry::place(ValueId v) const {
+  const Placement& at = function().placed[v.index];
+  return bases_[index(at.arena)] + at.offset;
+}
+
+std::byte* Entry::argument(std::string_view name) const {
+  for (ValueId v : function().body().arguments)
+    if (program_.text(function().value(v).name) == name) return place(v);
+  return nullptr;
+}
+
+const Type* Entry::argument_type(std::string_view name) const {
+  for (ValueId v : function().body().arguments)
+    if (program_.text(function().value(v).name) == name) return &function().type(v);
+  return nullptr;
+}
+
+std::byte* Entry::result(std::string_view name) const {
+  const Function& f = function();
+  for (std::size_t i = 0; i < f.result_names.size(); ++i)
+    if (program_.text(f.result_names[i]) == name) return place(f.body().results[i]);
+  return nullptr;
+}
+
+void Entry::set(std::string_view name, std::int64_t value) {
+  if (std::byte* p = argument(name)) std::memcpy(p, &value, sizeof value);
+}
+void Entry::set(std::string_view name, double value) {
+  const auto v = static_cast<float>(value);
+  if (std::byte* p = argument(name)) std::memcpy(p, &v, sizeof v);
+}
+
+double Entry::scalar(std::string_view result_name) const {
+  float out = 0;
+  if (const std::byte* p = result(result_name)) std::memcpy(&out, p, sizeof out);
+  return static_cast<double>(out);
+}
+
+Result<std::unique_ptr<Session>> Session::open(const Program& program, const Options& options) {
+  auto s = std::make_unique<Session>();
+  s->program_ = program;
+  s->options_ = options;
+  s->bundle_ = argument_bundle(program, "eval", "p");
+  s->fixed_bundle_ = argument_bundle(program, "eval", "f");
+  s->pool_ = std::make_unique<Pool>(options.threads);
+  s->store_ = std::make_unique<KernelStore>(options.target);
+  const auto begin = std::chrono::steady_clock::now();
+  std::int64_t activations = 0;
+  for (const bool step : {true, false}) {
+    if (step && !options.train) continue;
+    Result<Entry> e = Entry::plan(program, step ? "step" : "eval", options.target);
+    if (!e) return e.failure();
+    activations = std::max(activations, e->summary().bytes[index(Arena::activations)]);
+    (step ? s->step_ : s->eval_) = std::make_unique<Entry>(std::move(*e));
+  }
+  s->passes_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (Result<Done> r = s->allocate(activations); !r) return r.failure();
+  for (Entry* e : {s->step_.get(), s->eval_.get()})
+    if (e != nullptr)
+      if (Result<Done> r = e->load(*s->store_, *s->pool_, s->bases_, s->report); !r) return r.failure();
+  return s;
+}
+
+Result<Done> Session::allocate(std::int64_t activations) {
+  const auto add = [&](Arena arena, std::int64_t bytes) -> Result<Done> {
+    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(bytes));
+    if (!m) return m.failure();
+    bases_[index(arena)] = m->data();
+    mappings_.push_back(std::move(*m));
+    return Done{};
+  };
+  const std::int64_t p = bundle_.valid() ? element_count(program_, bundle_) * 4 : 0;
+  const std::int64_t f = fixed_bundle_.valid() ? element_count(program_, fixed_bundle_) * 4 : 0;
+  for (const auto& [arena, size] : {std::pair{Arena::parameters, p}, std::pair{Arena::fixed, f},
+                                    std::pair{Arena::activations, activations}})
+    if (Result<Done> r = add(arena, size); !r) return r;
+  activation_bytes_ = activations;
+  if (options_.train)
+    for (Arena arena : {Arena::gradients, Arena::moment1, Arena::moment2})
+      if (Result<Done> r = add(arena, p); !r) return r;
+  return Done{};
+}
+
+Result<std::unique_ptr<Entry>> Session::open_eval(const Program& program) {
+  const BundleId b = argument_bundle(program, "eval", "p");
+  if (b.valid() != bundle_.valid() || (b.valid() && element_count(program, b) != element_count(program_, bundle_)))
+    return failure(Exit::text, "the model's parameters change with the size of the batch");
+  Result<Entry> e = Entry::plan(program, "eval", options_.target);
+  if (!e) return e.failure();
+  Bases bases = bases_;
+  const std::int64_t need = e->summary().bytes[index(Arena::activations)];
+  if (need > activation_bytes_) {
+    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(need));
+    if (!m) return m.failure();
+    bases[index(Arena::activations)] = m->data();
+    mappings_.push_back(std::move(*m));
+  }
+  auto made = std::make_unique<Entry>(std::move(*e));
+  if (Result<Done> r = made->load(*store_, *pool_, bases, report); !r) return r.failure();
+  return made;
+}
+
+namespace {
+std::span<float> floats(std::byte* base, const Program& p, BundleId b) {
+  if (!b.valid() || base == nullptr) return {};
+  return {reinterpret_cast<float*>(base), static_cast<std::size_t>(element_count(p, b))};
+}
+}  // namespace
+
+std::span<float> Session::parameters() const { return floats(bases_[index(Arena::parameters)], program_, bundle_); }
+std::span<float> Session::fixed() const { return floats(bases_[index(Arena::fixed)], program_, fixed_bundle_); }
+std::span<float> Session::gradients() const { return floats(bases_[index(Arena::gradients)], program_, bundle_); }
+
+}  // namespace gradc

@@ -1,0 +1,122 @@
+// Reading of models and talking to the user's terminal.
+#include "runtime/front.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "runtime/pool.h"
+
+namespace gradc {
+
+Result<std::string> read_text(const std::string& path) {
+  const bool standard = path == "-";
+  std::error_code error;
+  if (!standard && std::filesystem::is_directory(path, error))
+    return failure(Exit::file, path + ": is a folder");
+  std::FILE* f = standard ? stdin : std::fopen(path.c_str(), "rb");
+  if (f == nullptr) return failure(Exit::file, fmt::format("{}: {}", path, std::strerror(errno)));
+  std::string text;
+  char buffer[1 << 16];
+  for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, f)) > 0;) text.append(buffer, n);
+  const bool bad = std::ferror(f) != 0;
+  if (!standard) std::fclose(f);
+  if (bad) return failure(Exit::file, path + ": cannot be read");
+  return text;
+}
+
+Result<LowerOptions> lower_options(const Common& common) {
+  LowerOptions out;
+  for (const std::string& s : common.set) {
+    const std::size_t eq = s.find('=');
+    if (eq == std::string::npos || eq == 0)
+      return failure(Exit::usage, fmt::format("--set takes NAME=VALUE, not `{}`", s));
+    out.set.emplace_back(s.substr(0, eq), s.substr(eq + 1));
+  }
+  return out;
+}
+
+Result<Target> chosen_target(const Common& common) {
+  Target t = host_target();
+  if (!common.target.empty() && !target_by_name(common.target, t))
+    return failure(Exit::usage, fmt::format("unknown target `{}`: avx512, avx2 or portable", common.target));
+  return t;
+}
+
+int chosen_threads(const Common& common) { return common.threads > 0 ? common.threads : available_processors(); }
+
+Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet) {
+  Result<std::string> text = read_text(common.file);
+  if (!text) return text.failure();
+  const std::string name = common.file == "-" ? "<stdin>" : common.file;
+  const std::uint32_t source = sources.add(name, std::move(*text));
+  const auto read = [](const std::string& path, std::string& out) {
+    Result<std::string> t = read_text(path);
+    if (!t) return false;
+    out = std::move(*t);
+    return true;
+  };
+  Result<FilePtr> file = parse_model(sources, source, read);
+  if (!file) return file.failure();
+  Result<Model> model = lower(sources, **file, options);
+  if (!model) return model.failure();
+  if (!quiet)
+    for (const Diagnostic& w : model->warnings) std::fputs(render(sources, w).c_str(), stderr);
+  return ModelFile{sources, *file, std::move(*model)};
+}
+
+int report(const Sources& sources, const Failure& failure) {
+  for (const Diagnostic& d : failure.diagnostics) std::fputs(render(sources, d).c_str(), stderr);
+  return static_cast<int>(failure.exit);
+}
+
+Result<Done> write_file(const std::string& path, std::string_view content) {
+  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
+  const auto fail = [&](std::string_view what) {
+    const std::string why = std::strerror(errno);
+    ::unlink(temporary.c_str());
+    return failure(Exit::file, fmt::format("{}: cannot {}: {}", path, what, why));
+  };
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return fail("write");
+  for (std::size_t done = 0; done < content.size();) {
+    const ssize_t n = ::write(fd, content.data() + done, content.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const int saved = errno;
+      ::close(fd);
+      errno = saved;
+      return fail("write");
+    }
+    done += static_cast<std::size_t>(n);
+  }
+  if (::fsync(fd) != 0 || ::close(fd) != 0) return fail("write");
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return fail("rename");
+  return Done{};
+}
+
+bool out(std::string_view text) {
+  if (text.empty()) return true;
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+}
+
+std::string human_bytes(std::int64_t bytes) {
+  const auto b = static_cast<double>(bytes);
+  if (b >= 1e9) return fmt::format("{:.2f} GB", b / 1e9);
+  if (b >= 1e6) return fmt::format("{:.1f} MB", b / 1e6);
+  if (b >= 1e3) return fmt::format("{:.1f} kB", b / 1e3);
+  return fmt::format("{} B", bytes);
+}
+
+std::string with_commas(std::int64_t n) {
+  std::string s = std::to_string(n);
+  for (auto i = static_cast<std::int64_t>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(static_cast<std::size_t>(i), ",");
+  return s;
+}
+
+}  // namespace gradc

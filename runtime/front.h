@@ -1,0 +1,51 @@
+// Owns the way from a path on the command line to a program: reading the file, lowering, passes; and
+// how failures reach the user. Nothing here touches LLVM.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "frontend/frontend.h"
+#include "passes/pipeline.h"
+
+namespace gradc {
+
+// What all verbs that read a model share.
+struct Common {
+  std::string file;                              // a `.grad` model or IR text; '-' is stdin
+  std::vector<std::string> set;                  // name=value
+  std::uint64_t seed = 0;
+  int threads = 0;                               // 0: all that this process may use
+  std::string target;                            // empty: the best that the machine runs
+  std::string precision = "f32";
+  bool json = false;
+};
+
+struct ModelFile {
+  Sources sources;
+  FilePtr file;
+  Model model;
+};
+
+// Reads, parses and lowers. Warnings go to stderr unless `quiet`. On failure the diagnostics are already
+// rendered into the failure's first message by report(): call report(sources, failure).
+Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet = false);
+Result<std::string> read_text(const std::string& path);   // exit 3; '-' is stdin
+Result<LowerOptions> lower_options(const Common& common); // parses --set; exit 2
+Result<Target> chosen_target(const Common& common);       // exit 2
+int chosen_threads(const Common& common);
+
+// Renders to stderr and gives the exit code.
+int report(const Sources& sources, const Failure& failure);
+
+// A file's replacement in one piece: written beside, synced, renamed. Exit 3.
+Result<Done> write_file(const std::string& path, std::string_view content);
+
+// Writes to stdout; false once its reader is gone or it cannot be written (the caller exits with 3).
+bool out(std::string_view text);
+
+// "12.3 MB", "1.20 GB": powers of ten, as plans are stated.
+std::string human_bytes(std::int64_t bytes);
+std::string with_commas(std::int64_t n);          // 124,439,808
+
+}  // namespace gradc

@@ -1,0 +1,81 @@
+// sample: generated text from trained weights.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/train.h"
+#include "runtime/verbs.h"
+
+namespace gradc {
+namespace {
+
+// A checkpoint brings the --set values of its run; a different one on the command line is exit 2.
+Result<Done> apply_checkpoint(Common& common, SampleVerbOptions& o) {
+  if (o.checkpoint.empty()) {
+    if (o.weights.empty()) return failure(Exit::usage, "sample needs --checkpoint DIR or --weights FILE");
+    return Done{};
+  }
+  const std::string path = o.checkpoint + "/run.json";
+  Result<std::string> text = read_text(path);
+  if (!text) return text.failure();
+  const nlohmann::json j = nlohmann::json::parse(*text, nullptr, false);
+  if (!j.is_object() || !j.contains("set") || !j["set"].is_object())
+    return failure(Exit::file, path + ": is not a run's description");
+  std::vector<std::string> set;
+  for (const auto& [name, value] : j["set"].items()) {
+    if (!value.is_number()) return failure(Exit::file, fmt::format("{}: `{}` is not a number", path, name));
+    const std::string stored = value.dump();
+    for (const std::string& s : common.set)
+      if (s.starts_with(name + "=") && std::strtod(s.c_str() + name.size() + 1, nullptr) != value.get<double>())
+        return failure(Exit::usage, fmt::format("--set {} differs from the checkpoint's {}={}", s, name, stored));
+    set.push_back(fmt::format("{}={}", name, stored));
+  }
+  common.set = set;
+  if (o.weights.empty()) o.weights = o.checkpoint + "/weights.safetensors";
+  return Done{};
+}
+
+Result<Done> sample_text(Common& common, SampleVerbOptions o, Sources& sources, bool& written) {
+  if (Result<Done> r = apply_checkpoint(common, o); !r) return r;
+  Result<Target> target = chosen_target(common);
+  if (!target) return target.failure();
+  Result<ModelFile> model = load_for_sampling(common, sources);
+  if (!model) return model.failure();
+  sources = model->sources;
+  Result<std::unique_ptr<Session>> session =
+      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .train = false});
+  if (!session) return session.failure();
+  Session& s = **session;
+  std::vector<BundleValues<float>> parts;
+  if (s.bundle().valid()) parts.push_back({s.bundle(), s.parameters()});
+  if (s.fixed_bundle().valid()) parts.push_back({s.fixed_bundle(), s.fixed()});
+  for (const BundleValues<float>& part : parts)
+    if (Result<Done> r = initialize(s.program(), part, common.seed); !r) return r;
+  if (Result<Done> r = load_weights(s.program(), parts, o.weights, o.ignore); !r) return r;
+  Result<Sampler> sampler = Sampler::open(s, model->model);
+  if (!sampler) return sampler.failure();
+  if (Result<Done> r = sampler->check_causal(); !r) return r;
+  written = out(o.prompt);
+  const auto emit = [&](unsigned char c) {
+    const char text = static_cast<char>(c);
+    written = written && out({&text, 1});
+    return written && signal_received() == 0;
+  };
+  const SampleOptions options{o.prompt, o.tokens, o.temperature, o.top_k, common.seed};
+  if (Result<Done> r = sampler->run(options, emit); !r) return r;
+  written = written && out("\n");
+  return Done{};
+}
+
+}  // namespace
+
+int sample(Common common, const SampleVerbOptions& options) {
+  Sources sources;
+  bool written = true;
+  Result<Done> done = sample_text(common, options, sources, written);
+  if (!done) return report(sources, done.failure());
+  if (signal_received() != 0) return 128 + signal_received();
+  return static_cast<int>(written ? Exit::ok : Exit::file);
+}
+
+}  // namespace gradc

@@ -1,0 +1,184 @@
+// Loading and running of planned entries.
+#include "runtime/step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+namespace gradc {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+std::vector<std::int64_t> strides_of(const Function& f, ValueId v) {
+  const Placement& at = f.placed[v.index];
+  return {at.strides.begin(), at.strides.begin() + f.type(v).axes.size()};
+}
+
+// Multiplications and additions of a launch: two for each product of a contraction, one for each element
+// of anything else that computes.
+double flop_of(const Program& p, const Function& kernel) {
+  double total = 0;
+  for (OpId id : kernel.body().ops) {
+    const Op& op = kernel.op(id);
+    const Facts& row = facts(op.code);
+    double elements = static_cast<double>(kernel.elements(kernel.type(op.results[0])));
+    if (row.kind == Kind::contract || row.kind == Kind::reduce) {
+      const Type& a = kernel.type(op.operands[0]);
+      for (AxisId x : a.axes)
+        if (!kernel.type(op.results[0]).axes.contains(x)) elements *= static_cast<double>(kernel.extent(x));
+    }
+    if (row.kind == Kind::contract) total += 2 * elements;
+    if (is_elementwise(row.kind) || row.kind == Kind::reduce) total += elements;
+  }
+  (void)p;
+  return total;
+}
+
+}  // namespace
+
+struct KernelStore::State {
+  Target target;
+  std::unique_ptr<Jit> jit;
+  std::unordered_map<std::string, Kernel> kernels;
+};
+
+KernelStore::KernelStore(Target target) : state_(std::make_unique<State>()) { state_->target = std::move(target); }
+KernelStore::~KernelStore() = default;
+const Target& KernelStore::target() const { return state_->target; }
+
+Result<std::vector<KernelStore::Kernel>> KernelStore::get(const Program& program,
+                                                          const std::vector<KernelInstance>& instances, int threads,
+                                                          LoadReport& report) {
+  if (!state_->jit) {
+    Result<std::unique_ptr<Jit>> jit = Jit::create(state_->target);
+    if (!jit) return jit.failure();
+    state_->jit = std::move(*jit);
+  }
+  struct Job {
+    const KernelInstance* instance;
+    std::string key;
+    std::optional<Result<Compiled>> out;
+  };
+  std::vector<std::string> keys;
+  std::vector<Job> jobs;
+  std::unordered_map<std::string, std::size_t> queued;
+  for (const KernelInstance& i : instances) {
+    keys.push_back(key_of(program, i, state_->target));
+    if (!state_->kernels.contains(keys.back()) && queued.try_emplace(keys.back(), jobs.size()).second)
+      jobs.push_back({&i, keys.back(), {}});
+  }
+  auto begin = std::chrono::steady_clock::now();
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t j; (j = next.fetch_add(1)) < jobs.size();)
+      jobs[j].out.emplace(compile(program, *jobs[j].instance, state_->target));
+  };
+  std::vector<std::thread> helpers;
+  for (int t = 1; t < std::min<int>(threads, static_cast<int>(jobs.size())); ++t) helpers.emplace_back(work);
+  work();
+  for (std::thread& t : helpers) t.join();
+  report.compile_s += seconds_since(begin);
+  begin = std::chrono::steady_clock::now();
+  for (Job& j : jobs) {
+    if (!j.out->ok()) return j.out->failure();
+    Compiled& c = **j.out;
+    Result<KernelFn> fn = state_->jit->add(c);
+    if (!fn) return fn.failure();
+    state_->kernels[j.key] = {*fn, c.phases, c.shared_bytes, c.local_bytes, c.parallel};
+  }
+  report.link_s += seconds_since(begin);
+  report.compiled += static_cast<int>(jobs.size());
+  std::vector<Kernel> out;
+  for (const std::string& k : keys) out.push_back(state_->kernels.at(k));
+  return out;
+}
+
+KernelInstance instance_of(const Program&, const Function& f, const Op& launch) {
+  KernelInstance out{launch.attr.callee, {}};
+  for (ValueId v : launch.operands) out.buffers.push_back({strides_of(f, v), -1});
+  for (ValueId v : launch.results) {
+    BufferLayout layout{strides_of(f, v), -1};
+    const Placement& at = f.placed[v.index];
+    for (std::size_t i = 0; i < launch.operands.size(); ++i) {
+      const Placement& o = f.placed[launch.operands[i].index];
+      if (o.arena == at.arena && o.offset == at.offset) layout.alias = static_cast<int>(i);
+    }
+    out.buffers.push_back(std::move(layout));
+  }
+  return out;
+}
+
+Result<Step> Step::load(const Program& program, FunctionId planned, KernelStore& store, Pool& pool, const Bases& bases,
+                        LoadReport& report) {
+  const Function& f = program.function(planned);
+  Step step;
+  step.pool_ = &pool;
+  std::vector<KernelInstance> instances;
+  for (OpId id : f.body().ops) {
+    const Op& op = f.op(id);
+    if (op.code != Opcode::launch_) continue;
+    instances.push_back(instance_of(program, f, op));
+    const Function& kernel = program.function(op.attr.callee);
+    Launch launch{std::string(program.text(kernel.name)), {}, {}, 0, 0, flop_of(program, kernel)};
+    for (const auto* values : {&op.operands, &op.results})
+      for (ValueId v : *values) {
+        const Placement& at = f.placed[v.index];
+        launch.buffers.push_back(bases[index(at.arena)] + at.offset);
+        launch.bytes += f.elements(f.type(v)) * bytes(f.type(v).dtype);
+      }
+    step.launches_.push_back(std::move(launch));
+  }
+  Result<std::vector<KernelStore::Kernel>> kernels = store.get(program, instances, pool.size(), report);
+  if (!kernels) return kernels.failure();
+  std::int64_t shared = 0, local = 0;
+  std::unordered_map<const void*, int> distinct;
+  for (std::size_t i = 0; i < kernels->size(); ++i) {
+    const KernelStore::Kernel& k = (*kernels)[i];
+    step.launches_[i].kernel = k;
+    shared = std::max(shared, k.shared_bytes);
+    local = std::max(local, k.local_bytes);
+    distinct[reinterpret_cast<const void*>(k.fn)]++;
+  }
+  report.launches += static_cast<int>(kernels->size());
+  report.kernels += static_cast<int>(distinct.size());
+  // One page between scratches keeps workers off each other's cache lines.
+  const auto rounded = [](std::int64_t n) { return static_cast<std::size_t>((n + 4095) / 4096 * 4096 + 4096); };
+  Result<Mapping> scratch = Mapping::allocate(rounded(shared) + rounded(local) * static_cast<std::size_t>(pool.size()));
+  if (!scratch) return scratch.failure();
+  step.scratch_ = std::move(*scratch);
+  step.shared_ = step.scratch_.data();
+  for (int w = 0; w < pool.size(); ++w)
+    step.local_.push_back(step.shared_ + rounded(shared) + rounded(local) * static_cast<std::size_t>(w));
+  return step;
+}
+
+void Step::execute(int worker, bool timed) {
+  const int workers = pool_->size();
+  for (Launch& l : launches_) {
+    const auto begin = timed && worker == 0 ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+    for (int phase = 0; phase < l.kernel.phases; ++phase) {
+      if (l.kernel.parallel)
+        l.kernel.fn(l.buffers.data(), worker, workers, phase, shared_, local_[static_cast<std::size_t>(worker)]);
+      else if (worker == 0)
+        l.kernel.fn(l.buffers.data(), 0, 1, phase, shared_, local_[0]);
+      pool_->barrier();
+    }
+    if (timed && worker == 0) l.seconds += seconds_since(begin);
+  }
+}
+
+void Step::run() {
+  pool_->run([this](int worker) { execute(worker, false); });
+}
+void Step::run_timed() {
+  pool_->run([this](int worker) { execute(worker, true); });
+}
+
+}  // namespace gradc

@@ -1,0 +1,77 @@
+// Owns a loaded step: a planned entry's launches with their machine code and addresses. Running it
+// allocates nothing and compiles nothing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "codegen/codegen.h"
+#include "runtime/jit.h"
+#include "runtime/memory.h"
+#include "runtime/pool.h"
+
+namespace gradc {
+
+// What loading cost and gave, for the log and for bench.
+struct LoadReport {
+  int launches = 0, kernels = 0, compiled = 0;
+  double compile_s = 0;    // LLVM, all kernels, wall time
+  double link_s = 0;
+};
+
+// Machine code by key, shared by all entries of a process: nothing is compiled twice.
+class KernelStore {
+ public:
+  struct Kernel {
+    KernelFn fn = nullptr;
+    int phases = 1;
+    std::int64_t shared_bytes = 0, local_bytes = 0;
+    bool parallel = true;
+  };
+  explicit KernelStore(Target target);
+  ~KernelStore();
+  const Target& target() const;
+  // Compiles what is missing, several at once; afterwards every instance is there. Kernels in the order
+  // of the instances.
+  Result<std::vector<Kernel>> get(const Program& program, const std::vector<KernelInstance>& instances, int threads,
+                                  LoadReport& report);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// How each launch's buffers lie, from the placements of a planned function.
+KernelInstance instance_of(const Program& program, const Function& planned, const Op& launch);
+
+class Step {
+ public:
+  // `bases` has the addresses of all arenas that the plan uses, large enough (summarize_plan). The
+  // program is not needed afterwards.
+  static Result<Step> load(const Program& program, FunctionId planned, KernelStore& store, Pool& pool, const Bases& bases,
+                           LoadReport& report);
+  void run();
+
+  // Per launch, for profiles: name of the kernel, and after run_timed() its seconds.
+  struct Launch {
+    std::string name;
+    KernelStore::Kernel kernel;
+    std::vector<std::byte*> buffers;
+    double seconds = 0;
+    std::int64_t bytes = 0;          // read and written, each buffer once
+    double flop = 0;
+  };
+  void run_timed();                  // adds each launch's wall time to its seconds
+  std::vector<Launch>& launches() { return launches_; }
+
+ private:
+  void execute(int worker, bool timed);
+  Pool* pool_ = nullptr;
+  std::vector<Launch> launches_;
+  Mapping scratch_;
+  std::byte* shared_ = nullptr;
+  std::vector<std::byte*> local_;
+};
+
+}  // namespace gradc
