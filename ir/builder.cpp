@@ -3,10 +3,32 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "ir/diagnostic.h"
 #include "ir/typing.h"
 
 namespace gradc {
+namespace {
+
+// `wish`, or with the first suffix `.n` that makes it new. Values and groups share their names.
+NameId free_name(Program& program, const std::unordered_map<std::uint32_t, std::uint32_t>& taken,
+                 std::unordered_map<std::string, std::uint32_t>& next_suffix, std::string_view wish) {
+  NameId id = program.intern(wish);
+  if (!taken.contains(id.index)) return id;
+  // `x.2` wishes for `x`: a copy of a numbered name does not grow a second number. The base is a copy, since
+  // `wish` may point into the program's names, which grow.
+  std::string base(wish);
+  if (const std::size_t dot = base.rfind('.'); dot != std::string::npos && dot > 0 && dot + 1 < base.size() &&
+                                               base.find_first_not_of("0123456789", dot + 1) == std::string::npos)
+    base.resize(dot);
+  std::uint32_t& n = next_suffix["%" + base];
+  do id = program.intern(fmt::format("{}.{}", base, ++n));
+  while (taken.contains(id.index));
+  return id;
+}
+
+}  // namespace
 
 Builder::Builder(Program& program, Function& function) : program_(program), function_(function) {
   if (!function.regions.empty()) internal_error("a builder needs an empty function");
@@ -16,18 +38,18 @@ Builder::Builder(Program& program, Function& function) : program_(program), func
     axis_by_name_[function.axes[i].name.index] = AxisId{static_cast<std::uint32_t>(i)};
 }
 
-AxisId Builder::axis(std::string_view wish, std::int64_t extent) {
+AxisId Builder::axis(std::string_view name, std::int64_t extent) {
+  const std::string wish(name);   // a copy: the program's names grow
   const auto it = axis_by_name_.find(program_.intern(wish).index);
-  if (it != axis_by_name_.end() && function_.extent(it->second) == extent) return it->second;
+  if (it == axis_by_name_.end()) return fresh_axis(wish, extent);
+  if (function_.extent(it->second) == extent) return it->second;
   // The same base name with another suffix may have the extent.
-  const std::string base(wish.substr(0, wish.find('.')));
-  if (it != axis_by_name_.end())
-    for (std::uint32_t n = 1;; ++n) {
-      const auto other = axis_by_name_.find(program_.intern(fmt::format("{}.{}", base, n)).index);
-      if (other == axis_by_name_.end()) break;
-      if (function_.extent(other->second) == extent) return other->second;
-    }
-  return fresh_axis(wish, extent);
+  const std::string base = wish.substr(0, wish.find('.'));
+  for (std::uint32_t n = 1;; ++n) {
+    const auto other = axis_by_name_.find(program_.intern(fmt::format("{}.{}", base, n)).index);
+    if (other == axis_by_name_.end()) return fresh_axis(wish, extent);
+    if (function_.extent(other->second) == extent) return other->second;
+  }
 }
 
 AxisId Builder::fresh_axis(std::string_view wish, std::int64_t extent) {
@@ -66,6 +88,9 @@ Group Builder::arguments(BundleId bundle, std::string_view wish) {
     argument(t);
     ++g.count;
   }
+  if (g.count == 0) return g;   // nothing that could print
+  g.name = free_name(program_, taken_, next_suffix_, wish);
+  taken_[g.name.index] = g.first.index;
   function_.groups.push_back(g);
   return g;
 }
@@ -106,7 +131,10 @@ std::vector<ValueId> Builder::add_multi(Opcode code, std::span<const ValueId> op
 }
 
 void Builder::group(std::string_view wish, BundleId bundle, ValueId first, std::uint32_t count) {
-  function_.groups.push_back({program_.intern(wish), bundle, first, count});
+  if (count == 0) return;
+  const NameId id = free_name(program_, taken_, next_suffix_, wish);
+  taken_[id.index] = first.index;
+  function_.groups.push_back({id, bundle, first, count});
 }
 
 RegionId Builder::open() {
@@ -131,17 +159,7 @@ void Builder::finish(std::span<const ValueId> results, std::span<const NameId> n
 
 void Builder::name(ValueId value, std::string_view wish) {
   if (wish.empty()) return;
-  NameId id = program_.intern(wish);
-  if (taken_.contains(id.index)) {
-    // `x.2` wishes for `x`: a copy of a numbered name does not grow a second number.
-    std::string_view base = wish;
-    if (const std::size_t dot = wish.rfind('.'); dot != std::string_view::npos && dot > 0 && dot + 1 < wish.size() &&
-                                                 wish.find_first_not_of("0123456789", dot + 1) == std::string_view::npos)
-      base = wish.substr(0, dot);
-    std::uint32_t& n = next_suffix_["%" + std::string(base)];
-    do id = program_.intern(fmt::format("{}.{}", base, ++n));
-    while (taken_.contains(id.index));
-  }
+  const NameId id = free_name(program_, taken_, next_suffix_, wish);
   taken_[id.index] = value.index;
   function_.values[value.index].name = id;
 }
@@ -214,15 +232,15 @@ Attr Cloner::operator()(const Attr& attr) {
 void Cloner::arguments() {
   for (ValueId v : from_.body().arguments)
     map(v, to_.argument((*this)(from_.type(v)), to_.program().text(from_.value(v).name)));
-  for (const Group& g : from_.groups)
-    if (!from_.value(g.first).def.valid())
-      to_.group(to_.program().text(g.name), g.bundle, (*this)(g.first), g.count);
+  clone_groups(from_.body().arguments);
 }
 
-void Cloner::clone_groups(ValueId first, ValueId copy, std::size_t count) {
+// Groups that begin in one of the lists of values which were just copied.
+void Cloner::clone_groups(const std::vector<ValueId>& defined) {
+  if (defined.empty()) return;
   for (const Group& g : from_.groups)
-    if (g.first.index >= first.index && g.first.index + g.count <= first.index + count)
-      to_.group(to_.program().text(g.name), g.bundle, ValueId{copy.index + (g.first.index - first.index)}, g.count);
+    if (std::find(defined.begin(), defined.end(), g.first) != defined.end())
+      to_.group(std::string(to_.program().text(g.name)), g.bundle, (*this)(g.first), g.count);
 }
 
 void Cloner::clone(OpId id, bool keep_at) {
@@ -252,7 +270,7 @@ void Cloner::clone(OpId id, bool keep_at) {
       map(o.results[i], made[i]);
       to_.name(made[i], to_.program().text(from_.value(o.results[i]).name));
     }
-    if (made.size() > 1) clone_groups(o.results[0], made[0], made.size());
+    if (facts(o.code).kind == Kind::control) clone_groups(o.results);
   };
   // Depth of nesting is the user's, so no recursion.
   std::vector<Frame> stack;
@@ -273,6 +291,7 @@ void Cloner::clone(OpId id, bool keep_at) {
       f.open = to_.open();
       for (ValueId v : r.arguments)
         map(v, to_.argument((*this)(from_.type(v)), to_.program().text(from_.value(v).name)));
+      clone_groups(r.arguments);
     }
     if (f.next == r.ops.size()) {
       std::vector<ValueId> results;

@@ -99,7 +99,7 @@ class Cloner {
   std::vector<ValueId> inline_region(const Region& region, bool keep_at = false);
   // Groups of `from` that lie among results of operations are declared in the copy as they are met.
  private:
-  void clone_groups(ValueId first, ValueId copy, std::size_t count);
+  void clone_groups(const std::vector<ValueId>& defined);
   const Function& from_;
   Builder& to_;
   std::vector<ValueId> values_;

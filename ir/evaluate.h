@@ -25,11 +25,19 @@ struct Array {
   static Array scalar(std::int64_t x, DType dtype);
 };
 
+// The results of `stop` in the order in which they arise: recorded by one run, given instead by the next
+// ones. Finite differences need it: they must not see what no gradient flows through.
+struct StopTape {
+  bool replay = false;
+  std::size_t next = 0;
+  std::vector<Array> values;
+};
+
 // Runs function `f` on arguments that match its types (dtype and extents; checked: exit 2). `fused` runs
 // its region, `launch` the kernel's body, `call` the callee. Fails (exit 3) when more than
 // `max_elements` elements would be alive at once.
 Result<std::vector<Array>> evaluate(const Program& program, FunctionId f, std::span<const Array> arguments,
-                                    std::int64_t max_elements = std::int64_t{1} << 31);
+                                    std::int64_t max_elements = std::int64_t{1} << 31, StopTape* stops = nullptr);
 
 // Rounds as a cast to the dtype does, value by value (bf16, f16, f32: nearest even; f64 unchanged).
 double round_to(double x, DType dtype);

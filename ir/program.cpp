@@ -42,8 +42,10 @@ std::string fill_turns(const std::string& pattern, const std::vector<std::int64_
     }
     std::size_t level = 0;
     while (i + 1 < pattern.size() && pattern[i + 1] == '^') ++i, ++level;
-    if (level >= turns.size()) internal_error("a stored name has more turns than its bundle");
-    out += std::to_string(turns[turns.size() - 1 - level]);
+    if (level < turns.size())
+      out += std::to_string(turns[turns.size() - 1 - level]);
+    else  // of a bundle that stands by itself, as the parameter of a turn's function does
+      out += '@' + std::string(level - turns.size(), '^');
   }
   return out;
 }

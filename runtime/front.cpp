@@ -1,15 +1,14 @@
 // Reading of models and talking to the user's terminal.
 #include "runtime/front.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
+#include "runtime/file.h"
 #include "runtime/pool.h"
 
 namespace gradc {
@@ -76,28 +75,11 @@ int report(const Sources& sources, const Failure& failure) {
 }
 
 Result<Done> write_file(const std::string& path, std::string_view content) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
-  const auto fail = [&](std::string_view what) {
-    const std::string why = std::strerror(errno);
-    ::unlink(temporary.c_str());
-    return failure(Exit::file, fmt::format("{}: cannot {}: {}", path, what, why));
-  };
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return fail("write");
-  for (std::size_t done = 0; done < content.size();) {
-    const ssize_t n = ::write(fd, content.data() + done, content.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const int saved = errno;
-      ::close(fd);
-      errno = saved;
-      return fail("write");
-    }
-    done += static_cast<std::size_t>(n);
-  }
-  if (::fsync(fd) != 0 || ::close(fd) != 0) return fail("write");
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return fail("rename");
-  return Done{};
+  Result<ReplacedFile> file = ReplacedFile::create(path);
+  if (!file) return file.failure();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(content.data());
+  if (Result<Done> r = file->write({bytes, content.size()}); !r) return r;
+  return file->commit();
 }
 
 bool out(std::string_view text) {

@@ -1,0 +1,187 @@
+// The contract family: a batched, packed, register-blocked matrix product with what stands behind it.
+// The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM
+// TOMS 34, 2008): columns, then k, then rows, then tiles; each worker packs what it needs for itself.
+#include <algorithm>
+
+#include "codegen/contract.h"
+#include "codegen/families.h"
+
+namespace gradc {
+namespace {
+
+// The emission of one kernel: what its loops share.
+class Product {
+ public:
+  Product(Emitter& e, const Contraction& c) : e_(e), c_(c) {}
+
+  void emit() {
+    lay_out_scratch();
+    emit_functions();
+    const auto [lo, hi] = e_.share(c_.batch.extent * c_.splits);
+    if (c_.splits == 1) return e_.loop(lo, hi, 1, [&](llvm::Value* batch) { product(batch, e_.i64(0), e_.i64(1)); });
+    if (c_.batch.extent == 1) return product(e_.i64(0), lo, hi);
+    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(c_.splits)), e_.ceil_div(hi, c_.splits), 1, [&, lo = lo, hi = hi](llvm::Value* batch) {
+      llvm::Value* begin = e_.mul(batch, c_.splits);
+      product(batch, e_.ir.CreateSub(e_.max(lo, begin), begin), e_.ir.CreateSub(e_.min(hi, e_.add(begin, c_.splits)), begin));
+    });
+  }
+
+ private:
+  llvm::Value* scratch(std::int64_t elements) {
+    llvm::Value* out = e_.at_byte(e_.local, e_.out.local_bytes);
+    // A page between panels of a power of two keeps them in different sets of the L1.
+    e_.out.local_bytes += (elements * c_.element_bytes() + 63) / 64 * 64 + 64;
+    return out;
+  }
+  void lay_out_scratch() {
+    tile_ = scratch(c_.rows * c_.width);
+    if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc);
+    if (!c_.direct_b) panels_b_ = scratch(c_.nc * c_.kc);
+    if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
+  }
+  void emit_functions() {
+    MicroStrides strides{.a_row = 1, .a_k = c_.rows, .b_k = c_.width};
+    if (c_.direct_a) {
+      strides.a_row = levels_of(e_, c_.m, c_.a.buffer).back().stride;
+      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride;
+    } else {
+      pack_a_ = emit_pack(e_, c_, c_.a, c_.m, c_.rows, "pack_a");
+    }
+    if (c_.direct_b)
+      strides.b_k = levels_of(e_, c_.k, c_.b.buffer).back().stride;
+    else
+      pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, "pack_b");
+    micro_ = emit_micro(e_, c_, strides);
+  }
+
+  llvm::Value* batch_base(int buffer, llvm::Value* batch) {
+    return e_.at(e_.buffer(buffer), level_offset(e_, levels_of(e_, c_.batch, buffer), batch), e_.buffer_type(buffer).dtype);
+  }
+
+  // Parts [lo, hi) of one product.
+  void product(llvm::Value* batch, llvm::Value* lo, llvm::Value* hi) {
+    batch_ = batch;
+    a_ = batch_base(c_.a.buffer, batch);
+    b_ = batch_base(c_.b.buffer, batch);
+    out_ = batch_base(e_.argument_count() + c_.result, batch);
+    llvm::Value *m_lo = e_.i64(0), *m_hi = e_.i64(c_.m.extent), *n_lo = e_.i64(0), *n_hi = e_.i64(c_.n.extent);
+    if (c_.splits > 1) {
+      const std::int64_t unit = c_.split_n ? c_.width : c_.rows;
+      (c_.split_n ? n_lo : m_lo) = e_.mul(lo, unit);
+      (c_.split_n ? n_hi : m_hi) = e_.min(e_.mul(hi, unit), c_.split_n ? n_hi : m_hi);
+    }
+    e_.loop(n_lo, n_hi, c_.nc, [&](llvm::Value* j) {
+      llvm::Value* j_end = e_.min(e_.add(j, c_.nc), n_hi);
+      if (c_.k_blocks == 1) return with_k(m_lo, m_hi, j, j_end, e_.i64(0));
+      e_.loop(m_lo, m_hi, c_.mb, [&](llvm::Value* i) {
+        llvm::Value* i_end = e_.min(e_.add(i, c_.mb), m_hi);
+        e_.loop(e_.i64(0), e_.i64(c_.k.extent), c_.kc, [&](llvm::Value* k) { with_k(i, i_end, j, j_end, k); });
+      });
+    });
+  }
+
+  // One block of k: packs b, then a block of rows of a at a time.
+  void with_k(llvm::Value* i, llvm::Value* i_end, llvm::Value* j, llvm::Value* j_end, llvm::Value* k) {
+    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.k.extent)) : e_.min(e_.add(k, c_.kc), e_.i64(c_.k.extent));
+    const bool empty = c_.k.extent == 0;
+    if (!c_.direct_b && !empty) e_.ir.CreateCall(pack_b_, {b_, panels_b_, j, j_end, k, k_end});
+    e_.loop(i, i_end, c_.mc, [&](llvm::Value* ii) {
+      llvm::Value* ii_end = e_.min(e_.add(ii, c_.mc), i_end);
+      if (!c_.direct_a && !empty) e_.ir.CreateCall(pack_a_, {a_, panels_a_, ii, ii_end, k, k_end});
+      e_.loop(j, j_end, c_.width, [&](llvm::Value* jj) {
+        e_.loop(ii, ii_end, c_.rows, [&](llvm::Value* r) { tile({i, ii, r, ii_end, j, jj, j_end, k, k_end}); });
+      });
+    });
+  }
+
+  // Where a tile stands: rows from r within the block from ii, within the sums from i; columns likewise.
+  struct At {
+    llvm::Value *i, *ii, *r, *ii_end, *j, *jj, *j_end, *k, *k_end;
+  };
+  void tile(const At& at) {
+    llvm::Value* count = e_.ir.CreateSub(at.k_end, at.k);
+    llvm::Value* a = c_.direct_a ? in_place(c_.a, c_.m, a_, at.r, at.k) : in_panel(panels_a_, at.r, at.ii, count);
+    llvm::Value* b = c_.direct_b ? in_place(c_.b, c_.n, b_, at.jj, at.k) : in_panel(panels_b_, at.jj, at.j, count);
+    const auto run = [&](llvm::Value* to, llvm::Value* pitch) {
+      llvm::Value* fresh = e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
+      e_.ir.CreateCall(micro_, {a, b, to, pitch, count, fresh});
+    };
+    llvm::Value* rows = e_.min(e_.i64(c_.rows), e_.ir.CreateSub(at.ii_end, at.r));
+    llvm::Value* columns = e_.min(e_.i64(c_.width), e_.ir.CreateSub(at.j_end, at.jj));
+    const auto through = [&](llvm::Value* to) {
+      run(to, e_.i64(c_.width));
+      const auto behind = [&] { epilogue(to, at.r, rows, at.jj, columns); };
+      if (c_.k_blocks == 1) return behind();
+      e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.k.extent)), behind);
+    };
+    if (c_.k_blocks > 1) {
+      // Tiles of partial sums stand one behind the other, rows of them by column panels.
+      llvm::Value* row = e_.mul(e_.ir.CreateSub(at.r, at.i), c_.nc);
+      return through(e_.at(sums_, e_.add(row, e_.mul(e_.ir.CreateSub(at.jj, at.j), c_.rows)), c_.dtype));
+    }
+    if (!c_.direct_c) return through(tile_);
+    const int buffer = e_.argument_count() + c_.result;
+    const std::vector<Level> down = levels_of(e_, c_.m, buffer), across = levels_of(e_, c_.n, buffer);
+    llvm::Value* offset = e_.add(level_offset(e_, down, at.r), level_offset(e_, across, at.jj));
+    const auto straight = [&] { run(e_.at(out_, offset, c_.dtype), e_.i64(down.back().stride)); };
+    if (c_.m.extent % c_.rows == 0 && c_.n.extent % c_.width == 0) return straight();
+    llvm::Value* whole = e_.ir.CreateAnd(e_.ir.CreateICmpEQ(rows, e_.i64(c_.rows)), e_.ir.CreateICmpEQ(columns, e_.i64(c_.width)));
+    e_.when(whole, straight, [&] { through(tile_); });
+  }
+
+  llvm::Value* in_panel(llvm::Value* panels, llvm::Value* position, llvm::Value* from, llvm::Value* count) {
+    return e_.at(panels, e_.ir.CreateMul(e_.ir.CreateSub(position, from), count), c_.dtype);
+  }
+  llvm::Value* in_place(const Operand& operand, const AxisRole& role, llvm::Value* base, llvm::Value* position, llvm::Value* k) {
+    llvm::Value* offset = level_offset(e_, levels_of(e_, role, operand.buffer), position);
+    return e_.at(e_.at(base, offset, c_.dtype), e_.mul(k, levels_of(e_, c_.k, operand.buffer).back().stride), c_.dtype);
+  }
+
+  // What stands behind the contraction, for the part of a tile that exists, vector by vector.
+  void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n, llvm::Value* columns) {
+    const int lanes = c_.lanes;
+    e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
+      e_.loop(e_.i64(0), columns, lanes, [&](llvm::Value* j) {
+        llvm::Value* sum = e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
+        const auto behind = [&](llvm::Value* mask) {
+          Point point = make_point(e_, lanes);
+          point.mask = mask;
+          for (AxisId a : e_.kernel.type(c_.value).axes) set_axis(point, a, e_.i64(0));
+          set_role(e_, point, c_.batch, {.first = batch_});
+          set_role(e_, point, c_.m, {.first = e_.add(m, r)});
+          set_role(e_, point, c_.n, {.first = e_.add(n, j), .step = 1, .multiple = lanes});
+          Values values(e_, point);
+          values.bind(c_.value, sum);
+          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k) values.get(e_.kernel.body().results[k]);
+          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k) values.store_result(static_cast<int>(k));
+        };
+        if (c_.n.extent % lanes == 0) return behind(nullptr);
+        llvm::Value* left = e_.ir.CreateSub(columns, j);
+        e_.when(e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { behind(nullptr); }, [&] { behind(e_.first_lanes(left, lanes)); });
+      });
+    });
+  }
+
+  Emitter& e_;
+  const Contraction& c_;
+  llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
+  llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
+  llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;
+};
+
+}  // namespace
+
+Result<Done> emit_contract(Emitter& e) {
+  const Contraction c = plan_contraction(e);
+  e.out.phases = 1;
+  // Below some tens of microseconds of work, waking another thread costs more than it gives.
+  e.out.parallel = c.products() >= (std::int64_t{1} << 18);
+  if (c.batch.extent == 0 || c.m.extent == 0 || c.n.extent == 0) return Done{};
+  if (c.along_batch)
+    emit_along_batch(e, c);
+  else
+    Product(e, c).emit();
+  return Done{};
+}
+
+}  // namespace gradc

@@ -1,0 +1,237 @@
+// Packing of panels from any layout: copies where the panel's positions are contiguous, square blocks
+// transposed in registers where k is, and gathers else.
+#include <algorithm>
+
+#include "codegen/contract.h"
+#include "codegen/elementwise.h"
+
+namespace gradc {
+namespace {
+
+llvm::Value* cast_up(Emitter& e, const Operand& operand, llvm::Value* x, int lanes) {
+  DType from = stored_dtype(e, operand);
+  for (DType to : operand.casts) {
+    llvm::Value* const operands[] = {x};
+    x = emit_elementwise(e, Opcode::cast_, operands, from, to, lanes);
+    from = to;
+  }
+  return x;
+}
+
+// lanes l of a where (l & s) == 0 and of b moved up by s where not; or, for the other half, of a moved
+// down and of b.
+std::pair<llvm::Value*, llvm::Value*> exchange(Emitter& e, llvm::Value* a, llvm::Value* b, int s, int n) {
+  std::vector<int> low, high;
+  for (int l = 0; l < n; ++l) {
+    low.push_back((l & s) == 0 ? l : n + l - s);
+    high.push_back((l & s) == 0 ? l + s : n + l);
+  }
+  return {e.ir.CreateShuffleVector(a, b, low), e.ir.CreateShuffleVector(a, b, high)};
+}
+
+// 4 × 4 blocks of 32-bit lanes by two stages of unpacking, each one instruction on x86.
+void transpose_fours(Emitter& e, llvm::Value** row, int n) {
+  const auto unpack = [&](llvm::Value* a, llvm::Value* b, int width, int half) {
+    std::vector<int> lanes;
+    for (int l = 0; l < n; l += 4)
+      for (int i = 0; i < 4; ++i) {
+        const int within = width == 1 ? half * 2 + i / 2 : half * 2 + i % 2;
+        const bool from_b = width == 1 ? i % 2 == 1 : i >= 2;
+        lanes.push_back((from_b ? n : 0) + l + within);
+      }
+    return e.ir.CreateShuffleVector(a, b, lanes);
+  };
+  llvm::Value* t[4] = {unpack(row[0], row[1], 1, 0), unpack(row[0], row[1], 1, 1), unpack(row[2], row[3], 1, 0),
+                       unpack(row[2], row[3], 1, 1)};
+  row[0] = unpack(t[0], t[2], 2, 0);
+  row[1] = unpack(t[0], t[2], 2, 1);
+  row[2] = unpack(t[1], t[3], 2, 0);
+  row[3] = unpack(t[1], t[3], 2, 1);
+}
+
+int power_of_two(std::int64_t x) {
+  int p = 1;
+  while (p < x) p *= 2;
+  return p;
+}
+
+// One function's worth of packing; `size` positions a panel.
+class Packer {
+ public:
+  Packer(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role, std::int64_t size)
+      : e_(e), c_(c), operand_(operand), size_(size), extent_(role.extent), stored_(stored_dtype(e, operand)),
+        lies_(levels_of(e, role, operand.buffer)), along_k_(levels_of(e, c.k, operand.buffer)) {}
+
+  void emit(std::span<llvm::Value* const> arguments) {
+    source_ = arguments[0];
+    panels_ = arguments[1];
+    from_ = arguments[2];
+    to_ = arguments[3];
+    k_from_ = arguments[4];
+    k_count_ = e_.ir.CreateSub(arguments[5], k_from_);
+    const auto along_k = [&](Stretch body) { for_stretches(e_, along_k_, k_from_, arguments[5], body); };
+    // Panels narrower than a vector are filled some at a time, so that a line of memory is read once.
+    const std::int64_t group = side_by_side() && size_ < c_.lanes && c_.lanes % size_ == 0 ? c_.lanes / size_ : 1;
+    llvm::Value* rest = from_;
+    if (group > 1) {
+      llvm::Value* count = e_.ir.CreateSub(to_, from_);
+      rest = e_.add(from_, e_.mul(e_.ir.CreateUDiv(count, e_.i64(group * size_)), group * size_));
+      e_.loop(from_, rest, group * size_, [&](llvm::Value* p) {
+        along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) { copy(p, lo, hi, base, stride, true, group); });
+      });
+    }
+    e_.loop(rest, to_, size_, [&](llvm::Value* p) {
+      along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
+        if (!side_by_side()) return stride == 1 ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
+        if (extent_ % size_ == 0) return copy(p, lo, hi, base, stride, true, 1);
+        e_.when(e_.ir.CreateICmpSLE(e_.add(p, size_), to_), [&] { copy(p, lo, hi, base, stride, true, 1); },
+                [&] { copy(p, lo, hi, base, stride, false, 1); });
+      });
+    });
+  }
+
+ private:
+  // Each vector of a panel is contiguous in memory.
+  bool side_by_side() const {
+    const std::int64_t inner = lies_.back().extent;
+    const bool even = lies_.size() == 1 || inner % size_ == 0 || (size_ % c_.lanes == 0 && inner % c_.lanes == 0);
+    return lies_.back().stride == 1 && even;
+  }
+  // Where position p + i of the panel that starts at p stands for k.
+  llvm::Value* target(llvm::Value* p, llvm::Value* k, llvm::Value* i) {
+    llvm::Value* panel = e_.ir.CreateMul(e_.ir.CreateSub(p, from_), k_count_);
+    return e_.at(panels_, e_.add(e_.add(panel, e_.mul(e_.ir.CreateSub(k, k_from_), size_)), i), c_.dtype);
+  }
+  llvm::Value* address(llvm::Value* offset, llvm::Value* base, llvm::Value* k, std::int64_t stride) {
+    return e_.at(e_.at(source_, e_.add(offset, base), stored_), e_.mul(k, stride), stored_);
+  }
+  // Offset of position p; beyond the end, of the last one.
+  llvm::Value* offset_of(llvm::Value* p) {
+    return level_offset(e_, lies_, extent_ % size_ == 0 ? p : e_.min(p, e_.add(to_, -1)));
+  }
+  // The panel's positions by as many at a time as `most`, a power of two or the panel's whole size.
+  using Part = llvm::function_ref<void(llvm::Value* first, int count)>;
+  void in_parts(int most, Part body) {
+    const std::int64_t whole = size_ / most * most;
+    if (whole == most)
+      body(e_.i64(0), most);
+    else if (whole > 0)
+      e_.loop(0, whole, most, [&](llvm::Value* first) { body(first, most); });
+    if (whole < size_) body(e_.i64(whole), static_cast<int>(size_ - whole));
+  }
+
+  void copy(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride, bool full, std::int64_t panels) {
+    struct Chunk {
+      llvm::Value* panel;
+      std::int64_t at;
+      int lanes;
+      llvm::Value *offset, *mask;
+    };
+    std::vector<Chunk> chunks;
+    for (std::int64_t g = 0; g < panels; ++g)
+      for (std::int64_t i = 0; i < size_; i += c_.lanes) {
+        llvm::Value* panel = e_.add(p, g * size_);
+        const int lanes = static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
+        llvm::Value* mask = full ? nullptr : e_.first_lanes(e_.ir.CreateSub(to_, e_.add(panel, i)), lanes);
+        chunks.push_back({panel, i, lanes, level_offset(e_, lies_, e_.add(panel, i)), mask});
+      }
+    e_.loop(lo, hi, 1, [&](llvm::Value* k) {
+      for (const Chunk& x : chunks) {
+        llvm::Value* loaded = load_operand(e_, operand_, address(x.offset, base, k, stride), x.lanes, x.mask);
+        e_.store(loaded, target(x.panel, k, e_.i64(x.at)), c_.dtype, x.lanes);
+      }
+    });
+  }
+
+  void turn(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base) {
+    const int block = std::min(c_.lanes, power_of_two(size_));
+    in_parts(block, [&](llvm::Value* first, int count) {
+      std::vector<llvm::Value*> offsets;
+      for (int r = 0; r < count; ++r) offsets.push_back(offset_of(e_.add(e_.add(p, first), r)));
+      const auto row = [&](int r, llvm::Value* k, int lanes) {
+        return load_operand(e_, operand_, address(offsets[static_cast<std::size_t>(std::min(r, count - 1))], base, k, 1), lanes);
+      };
+      const auto column = [&](llvm::Value* x) {   // the lanes that the panel has
+        std::vector<int> lanes;
+        for (int l = 0; l < count; ++l) lanes.push_back(l);
+        return count == block ? x : count == 1 ? e_.ir.CreateExtractElement(x, std::uint64_t{0}) : e_.ir.CreateShuffleVector(x, lanes);
+      };
+      // A single row is copied by whole vectors.
+      const int step = block == 1 ? c_.lanes : block;
+      llvm::Value* whole = e_.add(lo, e_.ir.CreateAnd(e_.ir.CreateSub(hi, lo), e_.i64(-step)));
+      e_.loop(lo, whole, step, [&](llvm::Value* k) {
+        if (block == 1) return e_.store(row(0, k, step), target(p, k, first), c_.dtype, step);
+        std::vector<llvm::Value*> rows;
+        for (int r = 0; r < block; ++r) rows.push_back(row(r, k, block));
+        transpose(e_, rows);
+        for (int i = 0; i < block; ++i)
+          e_.store(column(rows[static_cast<std::size_t>(i)]), target(p, e_.add(k, i), first), c_.dtype, count);
+      });
+      e_.loop(whole, hi, 1, [&](llvm::Value* k) {
+        for (int r = 0; r < count; ++r) e_.store(row(r, k, 1), target(p, k, e_.add(first, r)), c_.dtype, 1);
+      });
+    });
+  }
+
+  void collect(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
+    in_parts(static_cast<int>(std::min<std::int64_t>(c_.lanes, size_)), [&](llvm::Value* first, int count) {
+      llvm::Value* offsets = llvm::PoisonValue::get(e_.type(DType::i64, count));
+      for (int r = 0; r < count; ++r) {
+        llvm::Value* offset = e_.add(offset_of(e_.add(e_.add(p, first), r)), base);
+        offsets = count == 1 ? offset : e_.ir.CreateInsertElement(offsets, offset, static_cast<std::uint64_t>(r));
+      }
+      e_.loop(lo, hi, 1, [&](llvm::Value* k) {
+        llvm::Value* x = gather_operand(e_, operand_, e_.at(source_, e_.mul(k, stride), stored_), offsets, count);
+        e_.store(x, target(p, k, first), c_.dtype, count);
+      });
+    });
+  }
+
+  Emitter& e_;
+  const Contraction& c_;
+  const Operand& operand_;
+  const std::int64_t size_, extent_;
+  const DType stored_;
+  const std::vector<Level> lies_, along_k_;
+  llvm::Value *source_ = nullptr, *panels_ = nullptr, *from_ = nullptr, *to_ = nullptr;
+  llvm::Value *k_from_ = nullptr, *k_count_ = nullptr;
+};
+
+}  // namespace
+
+DType stored_dtype(const Emitter& e, const Operand& operand) { return e.buffer_type(operand.buffer).dtype; }
+
+llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes, llvm::Value* mask) {
+  return cast_up(e, operand, e.load(address, stored_dtype(e, operand), lanes, mask), lanes);
+}
+
+llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base, llvm::Value* index, int lanes) {
+  llvm::Value* all = lanes == 1 ? nullptr : e.integer(DType::boolean, 1, lanes);
+  return cast_up(e, operand, e.gather(base, index, stored_dtype(e, operand), lanes, all), lanes);
+}
+
+// Rows and columns of ever larger blocks are exchanged (Eklundh, "A fast computer method for matrix
+// transposing", 1972); the first two stages of 32-bit lanes by unpacking.
+void transpose(Emitter& e, std::vector<llvm::Value*>& rows) {
+  const int n = static_cast<int>(rows.size());
+  int s = 1;
+  if (n >= 4 && rows[0]->getType()->getScalarSizeInBits() == 32) {
+    for (int i = 0; i < n; i += 4) transpose_fours(e, &rows[static_cast<std::size_t>(i)], n);
+    s = 4;
+  }
+  for (; s < n; s *= 2)
+    for (int i = 0; i < n; ++i) {
+      if ((i & s) != 0) continue;
+      llvm::Value *&a = rows[static_cast<std::size_t>(i)], *&b = rows[static_cast<std::size_t>(i + s)];
+      std::tie(a, b) = exchange(e, a, b, s, n);
+    }
+}
+
+llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role,
+                          std::int64_t size, std::string_view name) {
+  llvm::Type* i = e.ir.getInt64Ty();
+  llvm::Type* const parameters[] = {e.ptr(), e.ptr(), i, i, i, i};
+  return e.function(name, parameters, [&](std::span<llvm::Value* const> arguments) { Packer(e, c, operand, role, size).emit(arguments); });
+}
+
+}  // namespace gradc

@@ -1,0 +1,247 @@
+// Axes of a contraction by role, their layouts, and the choice of tile, blocks and split.
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "codegen/contract.h"
+
+namespace gradc {
+namespace {
+
+std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
+std::int64_t round_down(std::int64_t x, std::int64_t to) { return x / to * to; }
+std::int64_t parts(std::int64_t x, std::int64_t of) { return (x + of - 1) / of; }
+
+Operand find_operand(const Emitter& e, ValueId v) {
+  Operand out;
+  const std::vector<ValueId>& arguments = e.kernel.body().arguments;
+  for (;;) {
+    const OpId def = e.kernel.value(v).def;
+    if (!def.valid()) break;
+    const Op& op = e.kernel.op(def);
+    if (op.code != Opcode::cast_) internal_error("a contraction's operand is neither an argument nor a cast of one");
+    out.casts.insert(out.casts.begin(), e.kernel.type(v).dtype);
+    v = op.operands[0];
+  }
+  out.buffer = static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin());
+  return out;
+}
+
+// Outer to inner by the stride in `first`, then in `second`; a stable sort keeps the type's order else.
+void order(const Emitter& e, std::vector<AxisId>& axes, int first, int second) {
+  std::stable_sort(axes.begin(), axes.end(), [&](AxisId x, AxisId y) {
+    const std::int64_t fx = std::abs(e.stride(first, x)), fy = std::abs(e.stride(first, y));
+    return fx != fy ? fx > fy : std::abs(e.stride(second, x)) > std::abs(e.stride(second, y));
+  });
+}
+
+// The smallest stride of a role in a buffer: 1 where its axes are what is contiguous there.
+std::int64_t nearest(const Emitter& e, const AxisRole& role, int buffer) {
+  std::int64_t least = INT64_MAX;
+  for (AxisId a : role.axes) least = std::min(least, std::abs(e.stride(buffer, a)));
+  return least;
+}
+
+// Work of the register tile that suits m × n × k best, in vector instructions a k: accumulators, plus what
+// loading a row or a vector costs beside them (twice as much for a panel of b that the L1 does not hold),
+// plus a call. Fewer than 8 chains cannot hide the latency of an fma.
+struct Tile {
+  int rows = 1, vectors = 1;
+  double cost = 0;
+};
+Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, std::int64_t k) {
+  Tile best{.cost = -1};
+  // What LLVM 19 keeps in registers with four k unrolled: some are taken by the broadcast and by loads that
+  // it moves up, and by products where there is no fma. tests/unit/codegen/contract.cpp watches it.
+  const bool fused = target.name != "portable";
+  const int free = target.registers - target.registers / 8 - (fused ? 0 : 3);
+  for (int rows = 1; rows <= target.registers / 2; ++rows)
+    for (int vectors = 1; vectors <= 8; ++vectors) {
+      if (rows * vectors + vectors > free) continue;
+      if (rows > 1 && rows > m) continue;
+      if (vectors > 1 && vectors > parts(n, lanes)) continue;
+      const bool far = std::min<std::int64_t>(k, 1024) * vectors * target.vector_bytes > target.l1_bytes * 3 / 4;
+      const double step = std::max(rows * vectors, 8) + 0.15 * rows + (far ? 0.6 : 0.15) * vectors +
+                          30.0 / static_cast<double>(std::max<std::int64_t>(k, 1));
+      const bool preferred = rows == target.tile_rows && vectors == target.tile_vectors;
+      const double cost = static_cast<double>(parts(m, rows)) * static_cast<double>(parts(n, vectors * lanes)) * step *
+                          (preferred ? 0.98 : 1.0);
+      if (best.cost < 0 || cost < best.cost) best = {rows, vectors, cost};
+    }
+  return best;
+}
+
+// A role's positions p … p + count − 1 with p a multiple of count lie at one stride.
+bool even(const std::vector<Level>& levels, std::int64_t count) {
+  return levels.size() == 1 || levels.back().extent % count == 0;
+}
+
+void choose_roles(const Emitter& e, Contraction& c, AxisRole only_a, AxisRole only_b) {
+  const int out = e.argument_count() + c.result;
+  const auto exchange = [&] {
+    std::swap(c.a, c.b);
+    std::swap(only_a, only_b);
+  };
+  // Columns are what lies contiguously in the result, unless vectors would stay mostly empty.
+  if (nearest(e, only_a, out) < nearest(e, only_b, out)) exchange();
+  const Tile as_is = best_tile(e.target, c.lanes, only_a.extent, only_b.extent, c.k.extent);
+  const Tile other = best_tile(e.target, c.lanes, only_b.extent, only_a.extent, c.k.extent);
+  if (other.cost * 2 < as_is.cost) exchange();
+  c.m = std::move(only_a);
+  c.n = std::move(only_b);
+}
+
+// The kernel computes nothing behind the contraction: it is the only result.
+bool plain(const Emitter& e, const Contraction& c) {
+  return e.kernel.body().results.size() == 1 && e.kernel.body().results[0] == c.value;
+}
+
+void choose_blocks(const Emitter& e, Contraction& c) {
+  const std::int64_t size = c.element_bytes(), m = c.m.extent, n = c.n.extent, k = c.k.extent;
+  const int out = e.argument_count() + c.result;
+  const Tile tile = best_tile(e.target, c.lanes, m, n, k);
+  c.rows = tile.rows;
+  c.vectors = tile.vectors;
+  c.width = static_cast<std::int64_t>(c.vectors) * c.lanes;
+
+  // k in one block while a panel of a stays near the L1; else even blocks, partial sums kept in scratch.
+  const std::int64_t whole = 4096 / size;
+  c.k_blocks = k <= whole ? 1 : parts(k, whole * 3 / 4);
+  c.kc = c.k_blocks == 1 ? std::max<std::int64_t>(k, 1) : round_up(parts(k, c.k_blocks), 4);
+  c.k_blocks = parts(std::max<std::int64_t>(k, 1), c.kc);
+  const std::int64_t column = c.kc * size;
+  c.mc = std::clamp(round_down(e.target.l2_bytes / 4 / column, c.rows), std::int64_t{c.rows}, round_up(m, c.rows));
+  const std::int64_t b_bytes = m <= c.mc ? e.target.l2_bytes / 2 : (std::int64_t{5} << 19);
+  c.nc = std::clamp(round_down(b_bytes / column, c.width), c.width, round_up(n, c.width));
+  c.mb = m;
+  if (c.k_blocks > 1)
+    c.mb = std::clamp(round_down((std::int64_t{4} << 20) / (c.nc * size), c.mc), c.mc, round_up(m, c.mc));
+
+  // Reading in place pays where a panel is read once or twice; elements then have constant strides. Rows of
+  // a must be contiguous along k: strides of a power of two would meet in few sets of the L1.
+  const auto in_place = [&](const Operand& operand, const AxisRole& role, std::int64_t count, bool unit) {
+    const std::vector<Level> lies = levels_of(e, role, operand.buffer);
+    return operand.casts.empty() && role.extent % count == 0 && even(lies, count) &&
+           levels_of(e, c.k, operand.buffer).size() == 1 && (!unit || lies.back().stride == 1);
+  };
+  c.direct_a = parts(n, c.width) <= 2 && in_place(c.a, c.m, c.rows, false) && levels_of(e, c.k, c.a.buffer).back().stride == 1;
+  c.direct_b = parts(m, c.rows) <= 2 && in_place(c.b, c.n, c.width, true);
+  const std::vector<Level> across = levels_of(e, c.n, out);
+  c.direct_c = plain(e, c) && c.k_blocks == 1 && across.back().stride == 1 && even(across, c.width) &&
+               even(levels_of(e, c.m, out), c.rows);
+
+  // Workers share whole products, or rows or columns of each. What is not shared is packed by every
+  // worker: that side should be the shorter one. The estimate is for two workers, in vector operations.
+  const auto share = [&](std::int64_t extent, std::int64_t unit, std::int64_t other, bool packs_other) {
+    const double mine = static_cast<double>(parts(parts(extent, unit), 2) * unit);
+    const double pack = packs_other ? 5.0 : 0.0;
+    return mine * static_cast<double>(other) + pack * static_cast<double>(other) + (packs_other ? 0 : 5.0 * mine);
+  };
+  c.split_n = share(n, c.width, m, !c.direct_a) < share(m, c.rows, n, !c.direct_b);
+  c.splits = c.batch.extent >= 16 ? 1 : c.split_n ? parts(n, c.width) : parts(m, c.rows);
+}
+
+// A short contraction over many batches does better with a dot product a lane. Costs in vector
+// instructions: packing, a call and a tile for each batch against loads for every product.
+void choose_along_batch(const Emitter& e, Contraction& c) {
+  const double m = static_cast<double>(c.m.extent), n = static_cast<double>(c.n.extent), k = static_cast<double>(c.k.extent);
+  const Tile tile = best_tile(e.target, c.lanes, c.m.extent, c.n.extent, c.k.extent);
+  const double tiled = tile.cost * k + (m + n) * k * 0.4 + 120;
+  const double lanes = m * n * k * 12 / c.lanes;
+  c.along_batch = c.batch.extent >= c.lanes && lanes < tiled;
+}
+
+}  // namespace
+
+std::vector<Level> levels_of(const Emitter& e, const AxisRole& role, int buffer) {
+  std::vector<Level> out;
+  for (AxisId a : role.axes) {
+    const std::int64_t extent = e.kernel.extent(a), stride = e.stride(buffer, a);
+    if (!out.empty() && out.back().stride == stride * extent)
+      out.back() = {out.back().extent * extent, stride};
+    else
+      out.push_back({extent, stride});
+  }
+  if (out.empty()) out.push_back({1, 1});
+  return out;
+}
+
+Contraction plan_contraction(const Emitter& e) {
+  Contraction c;
+  for (OpId o : e.kernel.body().ops)
+    if (e.kernel.op(o).code == Opcode::contract_) c.op = o;
+  const Op& op = e.kernel.op(c.op);
+  c.value = op.results[0];
+  c.dtype = e.kernel.type(c.value).dtype;
+  c.lanes = e.target.vector_bytes / bytes(c.dtype);
+  c.a = find_operand(e, op.operands[0]);
+  c.b = find_operand(e, op.operands[1]);
+  const std::vector<ValueId>& results = e.kernel.body().results;
+  for (std::size_t r = 0; r < results.size(); ++r)
+    if (results[r] == c.value) c.result = static_cast<int>(r);
+
+  const Type &a = e.kernel.type(op.operands[0]), &b = e.kernel.type(op.operands[1]), &out = e.kernel.type(c.value);
+  AxisRole only_a, only_b;
+  const auto put = [&](AxisRole& role, AxisId axis) {
+    role.extent *= e.kernel.extent(axis);
+    if (e.kernel.extent(axis) != 1) role.axes.push_back(axis);
+  };
+  // The order of k is the operation's, not the layout's: it decides the bits.
+  for (AxisId x : a.axes)
+    put(!out.axes.contains(x) ? c.k : b.axes.contains(x) ? c.batch : only_a, x);
+  for (AxisId x : b.axes)
+    if (!a.axes.contains(x)) put(only_b, x);
+  choose_roles(e, c, std::move(only_a), std::move(only_b));
+  const int to = e.argument_count() + c.result;
+  order(e, c.batch.axes, to, c.a.buffer);
+  order(e, c.m.axes, c.a.buffer, to);
+  order(e, c.n.axes, to, c.b.buffer);
+  choose_blocks(e, c);
+  choose_along_batch(e, c);
+  return c;
+}
+
+llvm::Value* level_offset(Emitter& e, const std::vector<Level>& levels, llvm::Value* index) {
+  llvm::Value* sum = nullptr;
+  for (std::size_t i = levels.size(); i-- > 0;) {
+    const Level& level = levels[i];
+    llvm::Value* here = index;
+    if (i > 0) {
+      here = e.ir.CreateURem(index, e.i64(level.extent));
+      index = e.ir.CreateUDiv(index, e.i64(level.extent));
+    }
+    llvm::Value* term = e.mul(here, level.stride);
+    sum = sum == nullptr ? term : e.add(sum, term);
+  }
+  return sum;
+}
+
+void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo, llvm::Value* hi, Stretch body) {
+  const Level inner = levels.back();
+  if (levels.size() == 1) return body(lo, hi, e.i64(0), inner.stride);
+  const std::vector<Level> outer(levels.begin(), levels.end() - 1);
+  llvm::Value* first = e.ir.CreateUDiv(lo, e.i64(inner.extent));
+  e.loop(first, e.ceil_div(hi, inner.extent), 1, [&](llvm::Value* o) {
+    llvm::Value* begin = e.mul(o, inner.extent);
+    llvm::Value* base = e.ir.CreateSub(level_offset(e, outer, o), e.mul(begin, inner.stride));
+    body(e.max(lo, begin), e.min(hi, e.add(begin, inner.extent)), base, inner.stride);
+  });
+}
+
+void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index) {
+  Index rest = index;
+  std::int64_t extent = role.extent;
+  for (std::size_t i = role.axes.size(); i-- > 0;) {
+    const std::int64_t here = e.kernel.extent(role.axes[i]);
+    if (i == 0) {
+      point.index[role.axes[i].index] = rest;
+      break;
+    }
+    const auto [outer, inner] = divide(e, rest, here, extent, point.lanes);
+    point.index[role.axes[i].index] = inner;
+    rest = outer;
+    extent /= here;
+  }
+}
+
+}  // namespace gradc

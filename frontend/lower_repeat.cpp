@@ -1,0 +1,251 @@
+// repeat (rule 16): the body is checked once, as a function of the values that a turn binds again. Inside a
+// scan, which has no calls, its turns are checked one after the other.
+#include <algorithm>
+
+#include "frontend/lowerer.h"
+
+namespace gradc {
+
+namespace {
+constexpr std::int64_t max_turns = 100'000;
+constexpr int max_repeats = 60;      // within one another; what the IR's bundles bear
+}  // namespace
+
+// The function's name, and the bundle's: the label's last word that is no turn.
+std::string Lowerer::repeat_name(const std::string& text) const {
+  std::string best, word;
+  const auto flush = [&] {
+    const bool plain = !word.empty() && word.find('@') == std::string::npos && !(word[0] >= '0' && word[0] <= '9');
+    if (plain) best = word;
+    word.clear();
+  };
+  for (char c : text)
+    if (c == '.')
+      flush();
+    else
+      word += c;
+  flush();
+  return best.empty() ? "turn" : best;
+}
+
+// Values of the outside that the body binds again, in the order in which they were bound there.
+std::vector<std::string> Lowerer::rebound(const ast::Stmt& s) {
+  const BodyFacts& facts = blocks_.facts(*frame_.file, s.body, {});
+  std::vector<std::pair<std::size_t, std::string>> found;
+  std::size_t depth = 0;
+  for (Scope* scope = frame_.scope; scope != nullptr; scope = scope->outer(), ++depth)
+    for (const auto& [name, b] : scope->in_order()) {
+      if (!facts.bound.contains(*name) || (b->kind != Binding::value && b->kind != Binding::argument)) continue;
+      const bool nearer = std::any_of(found.begin(), found.end(), [&](const auto& f) { return f.second == *name; });
+      if (!nearer) found.emplace_back((std::size_t{1000} - depth) * 1'000'000 + b->order, *name);
+    }
+  std::sort(found.begin(), found.end());
+  std::vector<std::string> out;
+  for (auto& [order, name] : found) out.push_back(std::move(name));
+  return out;
+}
+
+// A turn binds a value again with the same axes and type.
+bool Lowerer::same_type(const std::string& name, const Binding& before, const Term& after, Span at) {
+  if (!after.ok()) return false;
+  const Term& t = before.term;
+  const bool same = t.dtype == after.dtype && t.axes.size() == after.axes.size() && covers(t.axes, after.axes);
+  if (same && (!t.integer() || (after.low >= t.low && after.high <= t.high))) return true;
+  const std::string what = same ? fmt::format("a turn makes `{}` an integer of {} .. {}, and before it was of {} .. {}", name, after.low, after.high, t.low, t.high)
+                                : fmt::format("a turn makes `{}` {}, and before it was {}", name, describe(after), describe(t));
+  report_.error(at, what, {{before.at, fmt::format("`{}` before the turn", name)}});
+  return false;
+}
+
+Lowerer::Turns Lowerer::open_turns(const std::string& name) {
+  // A turn that is unrolled finds the bundles of the first one.
+  auto& inner = inner_[graph_.instances[instance_].trained];
+  if (cursor_.inner == inner.size()) {
+    const auto first = static_cast<std::uint32_t>(graph_.bundles.size());
+    for (const std::uint32_t parent : {graph_.instances[instance_].trained, graph_.instances[instance_].fixed})
+      graph_.bundles.push_back({.parent = parent, .name = name});
+    inner_[graph_.instances[instance_].trained].emplace_back(first, first + 1);
+    inner_.resize(graph_.bundles.size());
+    member_names_.resize(graph_.bundles.size());
+  }
+  const auto [trained, fixed] = inner_[graph_.instances[instance_].trained][cursor_.inner++];
+  return {trained, fixed, cursor_.trained, cursor_.fixed};
+}
+
+// Behind the turns: their bundles become members of the one around, unless they are empty.
+void Lowerer::close_turns(Turns& t, std::int64_t turns) {
+  const auto close = [&](std::uint32_t bundle, std::uint32_t& cursor) {
+    if (graph_.bundles[bundle].members.empty()) return;
+    const std::uint32_t parent = graph_.bundles[bundle].parent;
+    std::vector<ParamMember>& members = graph_.bundles[parent].members;
+    if (cursor == members.size()) {
+      std::string name = graph_.bundles[bundle].name;
+      for (int i = 2; !member_names_[parent].insert(name).second; ++i) name = graph_.bundles[bundle].name + "_" + std::to_string(i);
+      graph_.bundles[bundle].name = name;
+      members.push_back({.name = name, .nested = bundle, .turns = turns});
+    }
+    ++cursor;
+  };
+  t.trained_slot = cursor_.trained;
+  t.fixed_slot = cursor_.fixed;
+  close(t.trained, cursor_.trained);
+  close(t.fixed, cursor_.fixed);
+}
+
+void Lowerer::repeat_statement(const ast::Stmt& s) {
+  const auto turns = integer(s.value, "the count of a repeat", 1, max_turns);
+  if (!turns) return;
+  if (turns_around_ >= max_repeats) {
+    report_.error(s.at, fmt::format("more than {} repeats within one another", max_repeats));
+    return;
+  }
+  const std::string path = frame_.path, members = frame_.members;
+  const double copies = copies_;
+  ++turns_around_;
+  copies_ *= static_cast<double>(*turns);
+  frame_.path = label(frame_.path, s.path ? s.path->text : "@", turns_around_, s.path ? s.path->at : s.at);
+  if (tables_.empty())
+    repeat_function(s, *turns);
+  else
+    repeat_unrolled(s, *turns);
+  --turns_around_;
+  copies_ = copies;
+  frame_.path = path;
+  frame_.members = members;
+}
+
+void Lowerer::repeat_function(const ast::Stmt& s, std::int64_t turns) {
+  const std::string name = repeat_name(s.path ? s.path->text : "");
+  Turns bundles = open_turns(member_name(frame_.members, name));
+  const auto r = static_cast<std::uint32_t>(graph_.repeats.size());
+  graph_.repeats.push_back({.parent = graph_.home, .turns = turns, .name = name, .begin = static_cast<std::uint32_t>(graph_.nodes.size()),
+                            .trained = bundles.trained, .fixed = bundles.fixed, .site = sites_});
+  graph_.instances.push_back({.trained = bundles.trained, .fixed = bundles.fixed});
+
+  Scope* outer = frame_.scope;
+  Scope scope(outer, &blocks_.facts(*frame_.file, s.body, {}), frame_.id);
+  const std::vector<std::string> names = rebound(s);
+  const std::uint32_t home = std::exchange(graph_.home, r);
+  const std::uint32_t instance = std::exchange(instance_, static_cast<std::uint32_t>(graph_.instances.size() - 1));
+  const Cursor cursor = std::exchange(cursor_, {});
+  const std::int64_t sites = std::exchange(sites_, 0);
+  const std::size_t made = frame_.made.size();
+  frame_.scope = &scope;
+  frame_.members.clear();
+  std::vector<NodeId> begun;
+  std::vector<Term> before;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const Binding& b = *outer->find(names[i]);
+    before.push_back(b.term.is_number() ? terms_.to_real(b.term, b.at) : b.term);
+    Term t = before.back();
+    Node n{.kind = Node::carried, .owner = r, .item = static_cast<std::uint32_t>(i), .type = graph_.node(t.node).type, .at = s.at, .name = graph_.intern(names[i])};
+    t.node = graph_.add(std::move(n));
+    t.positional = false;
+    t.truth = -1;
+    t.data = t.axes;
+    t.position = nullptr;
+    begun.push_back(t.node);
+    scope.bind(names[i], {.kind = Binding::value, .at = b.at, .term = std::move(t), .carried = true});
+  }
+  body(s.body);
+  bool fine = true, trained = false;
+  std::vector<Term> after;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const Binding& b = *scope.find_here(names[i]);
+    const Binding& old = *outer->find(names[i]);
+    fine = b.term.ok() && same_type(names[i], {.at = old.at, .term = before[i]}, b.term, b.at) && fine;
+    after.push_back(fine ? terms_.expand(b.term, before[i].axes, b.at) : Term{});
+    trained = trained || before[i].trained || after.back().trained;
+  }
+  warn_unused(scope, false);
+  for (std::size_t i = frame_.made.size(); i > made; --i) graph_.give_axis(frame_.made[i - 1]);
+  frame_.made.resize(made);
+  frame_.scope = outer;
+  graph_.home = home;
+  instance_ = instance;
+  cursor_ = cursor;
+  RepeatInfo& info = graph_.repeats[r];
+  info.sites = std::exchange(sites_, sites + sites_ * turns);
+  info.end = static_cast<std::uint32_t>(graph_.nodes.size());
+  close_turns(bundles, turns);
+  info.trained_member = bundles.trained_slot;
+  info.fixed_member = bundles.fixed_slot;
+  info.carried = begun;
+  Node calls{.kind = Node::repeat, .owner = r, .at = s.at};
+  for (const Term& t : after) info.results.push_back(t.node);
+  for (std::size_t i = 0; i < names.size(); ++i)
+    calls.operands.push_back(outer->find(names[i])->term.is_number() ? terms_.to_real(before[i], s.at).node : before[i].node);
+  graph_.add(std::move(calls));
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const Span at = scope.find_here(names[i])->at;
+    Term t = before[i];
+    if (fine) {
+      Node n{.kind = Node::turned, .owner = r, .item = static_cast<std::uint32_t>(i), .type = graph_.node(t.node).type, .at = at, .name = graph_.intern(names[i])};
+      t.node = graph_.add(std::move(n));
+      t.positional = false;
+      t.truth = -1;
+      t.data = t.axes;
+      t.position = nullptr;
+      t.trained = trained && t.real();
+    }
+    outer->find(names[i])->used = true;
+    const bool carried = outer->find_here(names[i]) != nullptr && outer->find_here(names[i])->carried;
+    outer->bind(names[i], {.kind = fine ? Binding::value : Binding::wrong, .at = at, .term = std::move(t), .used = !fine, .carried = carried});
+  }
+  const double operations = static_cast<double>(info.end - info.begin) * copies_;
+  if (operations > static_cast<double>(max_operations))
+    report_.error(s.at, fmt::format("{} turns of {} operations are more than {} operations", static_cast<std::int64_t>(copies_), info.end - info.begin, max_operations));
+}
+
+void Lowerer::repeat_unrolled(const ast::Stmt& s, std::int64_t turns) {
+  Turns bundles = open_turns(member_name(frame_.members, repeat_name(s.path ? s.path->text : "")));
+  Scope* outer = frame_.scope;
+  const std::vector<std::string> names = rebound(s);
+  const Cursor around = cursor_;
+  const std::uint32_t instance = instance_;
+  const auto first = static_cast<std::uint32_t>(graph_.instances.size());
+  frame_.members.clear();
+  for (std::int64_t k = 0; k < turns && !stopped(); ++k) {
+    Scope scope(outer, &blocks_.facts(*frame_.file, s.body, {}), frame_.id);
+    graph_.instances.push_back({.trained = bundles.trained, .fixed = bundles.fixed, .outer = instance, .turn = k});
+    instance_ = static_cast<std::uint32_t>(graph_.instances.size() - 1);
+    cursor_ = {};
+    frame_.scope = &scope;
+    for (const std::string& n : names) {
+      Binding b = *outer->find(n);
+      b.carried = true;
+      scope.bind(n, std::move(b));
+    }
+    // Values that the turn itself binds along the scan's axis are states of this turn.
+    std::deque<StateTable> own;
+    const std::vector<StateTable*> tables = tables_;
+    for (const StateTable* t : tables) {
+      own.push_back({t->scan, t->axis, &scope, {}});
+      find_states(s.body, own.back());
+      for (const std::string& n : names) own.back().states.erase(n);
+      tables_.push_back(&own.back());
+    }
+    body(s.body);
+    for (StateTable& t : own) close_states(t);
+    tables_ = tables;
+    for (const std::string& n : names) {
+      Binding b = *scope.find_here(n);
+      const Binding& old = *outer->find(n);
+      if (b.term.ok() && old.term.ok() && !same_type(n, old, b.term, b.at)) b = {.kind = Binding::wrong, .at = b.at, .used = true};
+      b.carried = outer->find_here(n) != nullptr && outer->find_here(n)->carried;
+      outer->bind(n, std::move(b));
+    }
+    warn_unused(scope, false);
+    frame_.scope = outer;
+  }
+  instance_ = instance;
+  cursor_ = around;
+  close_turns(bundles, turns);
+  for (std::uint32_t i = first; i < graph_.instances.size(); ++i)
+    if (graph_.instances[i].trained == bundles.trained && graph_.instances[i].outer == instance) {
+      graph_.instances[i].trained_member = bundles.trained_slot;
+      graph_.instances[i].fixed_member = bundles.fixed_slot;
+    }
+}
+
+}  // namespace gradc

@@ -1,0 +1,136 @@
+// The first step of grouping: `fused` operations give way to their regions, since no kernel family claims
+// them; `stop` has said what it had to say; and scatters take one of two forms. A scatter whose index runs over axes of the result sums
+// nothing: it is select(position = index, g, 0), which fuses like any elementwise operation. The others
+// read, add and write; one that is added to a value which nobody else wants takes that value as its base.
+#include "ir/builder.h"
+#include "passes/group.h"
+
+namespace gradc::grouping {
+namespace {
+
+class Preparation {
+ public:
+  Preparation(Program& program, const Function& from, Function& out)
+      : from_(from), to_(program, out), copy_(from, to_), uses_(from.values.size()), late_(from.ops.size()) {
+    for (const Op& op : from.ops)
+      for (ValueId v : op.operands) ++uses_[v.index];
+    for (const Region& r : from.regions)
+      for (ValueId v : r.results) ++uses_[v.index];
+  }
+
+  void run() {
+    copy_.arguments();
+    mark_late();
+    struct Frame {
+      RegionId region;
+      std::size_t next = 0;
+      OpId owner;
+    };
+    std::vector<Frame> stack{{RegionId{0}}};
+    while (!stack.empty()) {
+      Frame& top = stack.back();
+      const Region& region = from_.regions[top.region.index];
+      if (top.next == region.ops.size()) {
+        if (top.owner.valid()) leave(region, from_.op(top.owner));
+        stack.pop_back();
+        continue;
+      }
+      const OpId id = region.ops[top.next++];
+      const Op& op = from_.op(id);
+      if (op.code == Opcode::fused_) {
+        const Region& inner = from_.regions[op.regions[0].index];
+        for (std::size_t i = 0; i < op.operands.size(); ++i) copy_.map(inner.arguments[i], copy_(op.operands[i]));
+        stack.push_back({op.regions[0], 0, id});
+      } else {
+        operation(id);
+      }
+    }
+    std::vector<ValueId> results;
+    for (ValueId v : from_.body().results) results.push_back(copy_(v));
+    to_.finish(results, from_.result_names);
+  }
+
+ private:
+  void leave(const Region& region, const Op& owner) {
+    for (std::size_t i = 0; i < owner.results.size(); ++i) copy_.map(owner.results[i], copy_(region.results[i]));
+  }
+
+  // No element of the result gets two contributions.
+  bool sums_nothing(const Op& op) const {
+    const Type& index = from_.type(op.operands[1]);
+    const Type& result = from_.type(op.results[0]);
+    return result.axes.contains_all(index.axes) && !index.axes.contains(op.attr.to);
+  }
+  bool defined_by(ValueId v, Opcode code) const {
+    const OpId def = from_.value(v).def;
+    return def.valid() && from_.op(def).code == code;
+  }
+  // The operand of an addition that is a scatter without a base whose sum can start from the other operand.
+  int scatter_operand(const Op& op) const {
+    if (op.code != Opcode::add_) return -1;
+    for (int i : {0, 1}) {
+      const ValueId s = op.operands[static_cast<std::size_t>(i)], x = op.operands[static_cast<std::size_t>(1 - i)];
+      if (s == x || !defined_by(s, Opcode::scatter_)) continue;
+      const OpId def = from_.value(s).def;
+      if (from_.op(def).operands.size() != 2 || sums_nothing(from_.op(def))) continue;
+      const bool own = from_.value(x).def.valid() && uses_[x.index] == 1;
+      if (uses_[s.index] == 1 && own && same_set(from_.type(x).axes, from_.type(s).axes)) return i;
+    }
+    return -1;
+  }
+  void mark_late() {
+    for (const Op& op : from_.ops)
+      if (const int i = scatter_operand(op); i >= 0) late_[from_.value(op.operands[static_cast<std::size_t>(i)]).def.index] = 1;
+  }
+
+  void operation(OpId id) {
+    const Op& op = from_.op(id);
+    if (late_[id.index]) return;
+    if (op.code == Opcode::stop_) return copy_.map(op.results[0], copy_(op.operands[0]));
+    to_.at = op.loc;
+    if (const int i = scatter_operand(op); i >= 0) {
+      const Op& s = from_.op(from_.value(op.operands[static_cast<std::size_t>(i)]).def);
+      const ValueId base = op.operands[static_cast<std::size_t>(1 - i)];
+      to_.at = to_.program().unite(op.loc, s.loc);
+      define(op, to_.add(Opcode::scatter_, {copy_(s.operands[0]), copy_(s.operands[1]), copy_(base)}, copy_(s.attr),
+                         copy_(from_.type(op.results[0]))));
+    } else if (op.code == Opcode::scatter_ && sums_nothing(op)) {
+      define(op, as_select(op));
+    } else {
+      copy_.clone(id);
+    }
+  }
+  ValueId as_select(const Op& op) {
+    const Type result = copy_(from_.type(op.results[0]));
+    ValueId index = copy_(op.operands[1]);
+    ValueId position = to_.add(Opcode::position_, {}, {.to = copy_(op.attr.to)});
+    position = to_.cast(position, to_.type(index).dtype);   // a wide index keeps its high bits
+    const ValueId here = to_.binary(Opcode::eq_, position, index);
+    const ValueId zero = is_real(result.dtype) ? to_.constant(0, result.dtype) : to_.integer(0, result.dtype);
+    const ValueId placed = to_.add(Opcode::select_, {here, copy_(op.operands[0]), zero}, {}, result);
+    if (op.operands.size() == 2) return placed;
+    return to_.add(Opcode::add_, {copy_(op.operands[2]), placed}, {}, result);
+  }
+  void define(const Op& op, ValueId made) {
+    copy_.map(op.results[0], made);
+    to_.name(made, to_.program().text(from_.value(op.results[0]).name));
+  }
+
+  const Function& from_;
+  Builder to_;
+  Cloner copy_;
+  std::vector<std::uint32_t> uses_;
+  std::vector<char> late_;      // scatters that are written where they are added
+};
+
+}  // namespace
+
+Function prepare(Program& program, const Function& f) {
+  Function out;
+  out.name = f.name;
+  out.family = f.family;
+  Preparation(program, f, out).run();
+  return out;
+}
+
+}  // namespace gradc::grouping

@@ -1,0 +1,98 @@
+// Plans the memory of one entry function: inlines its calls (turns too), keeps the order of its launches, drops
+// dead ones, and gives every value a place, so that a step allocates nothing.
+//
+// 1. Places that callers know come first: parameters, moments and gradients at the offsets of their bundle's
+//    leaves, inputs and scalars in 64-byte slots, results in theirs. A result that replaces an argument (p, m, v
+//    of a step) is written over it if the launch reads it only element by element and nobody reads it later.
+// 2. Backward over the launches (passes/plan_layout.cpp), each reader tells where it wants a value: inside the
+//    buffer of a concat, in a gradient's slot, with two axes adjacent for a merge, over or under a result that
+//    may be written in place. Through views the wish becomes one about the value that they look at. What no
+//    reader asks for lies dense in the order of its type.
+// 3. Forward, the function is written again, with a copy where a wish could not be met (a merge of axes that lie
+//    apart, an argument that has to be elsewhere, a value wanted in two places).
+// 4. The buffers of the activation arena are packed by their times of life (passes/plan_pack.cpp).
+//
+// What could go wrong here is checked by code that shares nothing with it: passes/check_plan.cpp.
+#include "passes/plan.h"
+
+#include <fmt/format.h>
+
+#include "ir/diagnostic.h"
+#include "ir/walk.h"
+#include "passes/passes.h"
+
+namespace gradc {
+namespace planning {
+
+namespace {
+
+// Every operation of `f`, its calls replaced by the bodies of functions that have no calls any more.
+Function without_calls(Program& program, const Function& f) {
+  Function out;
+  out.name = f.name;
+  Builder to(program, out);
+  Cloner copy(f, to);
+  copy.arguments();
+  for (OpId id : f.body().ops) {
+    const Op& op = f.op(id);
+    if (op.code != Opcode::call_) {
+      copy.clone(id);
+      continue;
+    }
+    std::vector<ValueId> operands;
+    for (ValueId v : op.operands) operands.push_back(copy(v));
+    const std::vector<ValueId> made = inline_call(program.function(op.attr.callee), to, operands);
+    for (std::size_t i = 0; i < made.size(); ++i) copy.map(op.results[i], made[i]);
+  }
+  std::vector<ValueId> results;
+  for (ValueId v : f.body().results) results.push_back(copy(v));
+  to.finish(results, f.result_names);
+  return out;
+}
+
+}  // namespace
+
+Function inline_calls(Program& program, std::string_view entry) {
+  const FunctionId root = program.find(entry);
+  if (!root.valid()) internal_error(fmt::format("there is no function @{} to plan", entry));
+  for (FunctionId f : reachable(program, {root}))
+    if (program.function(f).family == Family::none) program.functions[f.index] = without_calls(program, program.function(f));
+  return program.function(root);
+}
+
+}  // namespace planning
+
+Program plan(const Program& program, const Target&, std::string_view entry) {
+  Program out = program;
+  const Function flat = planning::inline_calls(out, entry);
+  Function placed = planning::lay_out(out, flat);
+  // Behind its kernels, copies too, so that the text has definitions first.
+  out.function(out.find(entry)).name = {};
+  out.functions.push_back(std::move(placed));
+  drop_unreachable(out, {std::string(entry)});
+  return out;
+}
+
+std::string unsupported(const Program& program, std::string_view entry) {
+  const FunctionId root = program.find(entry);
+  if (!root.valid()) return fmt::format("there is no function @{}", entry);
+  for (FunctionId id : reachable(program, {root})) {
+    const Function& f = program.function(id);
+    if (f.family != Family::none) continue;
+    for (OpId o : f.body().ops) {
+      const Op& op = f.op(o);
+      switch (op.code) {
+        case Opcode::launch_:
+        case Opcode::call_:
+        case Opcode::concat_:
+        case Opcode::flat_: continue;
+        default:
+          if (!planning::is_static_view(op))
+            return fmt::format("@{}: `{}` runs in the interpreter only", program.text(f.name), facts(op.code).name);
+      }
+    }
+  }
+  return "";
+}
+
+}  // namespace gradc

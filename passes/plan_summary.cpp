@@ -1,0 +1,103 @@
+// Adds up a plan: bytes by arena, what is alive at the peak, launches and kernels.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "passes/passes.h"
+
+namespace gradc {
+namespace {
+
+std::int64_t end_of(const Function& f, ValueId v) {
+  const Type& t = f.type(v);
+  if (f.elements(t) == 0) return f.placed[v.index].offset;
+  std::int64_t last = 0;
+  for (int i = 0; i < t.axes.size(); ++i)
+    last += f.placed[v.index].strides[static_cast<std::size_t>(i)] * (f.extent(t.axes[i]) - 1);
+  return f.placed[v.index].offset + (last + 1) * bytes(t.dtype);
+}
+
+// One value that a launch writes into the activation arena, alive from its launch to its last reader.
+struct Life {
+  ValueId value;
+  std::int64_t bytes, first, last;
+};
+
+bool looks_only(const Op& op) {
+  return op.code == Opcode::concat_ || op.code == Opcode::flat_ ||
+         (facts(op.code).kind == Kind::view && op.code != Opcode::expand_ && op.operands.size() == 1);
+}
+
+std::vector<Life> lives(const Function& f) {
+  const std::vector<OpId>& ops = f.body().ops;
+  const std::int64_t n = static_cast<std::int64_t>(ops.size());
+  std::vector<std::int64_t> last(f.values.size(), -1);
+  for (ValueId v : f.body().results) last[v.index] = n;
+  for (std::int64_t t = n; t-- > 0;) {
+    const Op& op = f.op(ops[static_cast<std::size_t>(t)]);
+    const std::int64_t need = looks_only(op) ? last[op.results[0].index] : t;
+    for (ValueId v : op.operands) last[v.index] = std::max(last[v.index], need);
+  }
+  std::vector<Life> out;
+  std::map<std::uint32_t, std::size_t> by_value;
+  for (std::int64_t t = 0; t < n; ++t) {
+    const Op& op = f.op(ops[static_cast<std::size_t>(t)]);
+    if (looks_only(op)) continue;
+    for (ValueId v : op.results) {
+      const Placement& p = f.placed[v.index];
+      if (p.arena != Arena::activations) continue;
+      // Written over an operand: that one's bytes are this one's.
+      for (ValueId x : op.operands)
+        if (const auto it = by_value.find(x.index); it != by_value.end() && last[x.index] == t &&
+                                                    f.placed[x.index].arena == p.arena && f.placed[x.index].offset == p.offset)
+          out[it->second].last = t - 1;
+      by_value[v.index] = out.size();
+      out.push_back({v, f.elements(f.type(v)) * bytes(f.type(v).dtype), t, std::max(last[v.index], t)});
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+PlanSummary summarize_plan(const Program& program, FunctionId planned) {
+  const Function& f = program.function(planned);
+  PlanSummary s;
+  if (f.placed.size() != f.values.size()) return s;
+  for (std::uint32_t v = 0; v < f.values.size(); ++v)
+    if (const Arena a = f.placed[v].arena; a != Arena::none) {
+      std::int64_t& total = s.bytes[static_cast<std::size_t>(a)];
+      total = std::max(total, end_of(f, ValueId{v}));
+    }
+  std::set<std::uint32_t> kernels;
+  for (OpId o : f.body().ops)
+    if (const Op& op = f.op(o); op.code == Opcode::launch_) {
+      ++s.launches;
+      kernels.insert(op.attr.callee.index);
+    }
+  s.kernels = static_cast<int>(kernels.size());
+
+  const std::vector<Life> all = lives(f);
+  std::map<std::int64_t, std::int64_t> change;   // of the bytes alive, by time
+  for (const Life& l : all) {
+    change[l.first] += l.bytes;
+    change[l.last + 1] -= l.bytes;
+  }
+  std::int64_t alive = 0, peak_at = -1;
+  for (const auto& [t, bytes] : change) {
+    alive += bytes;
+    if (alive > s.peak_live) {
+      s.peak_live = alive;
+      peak_at = t;
+    }
+  }
+  for (const Life& l : all)
+    if (l.first <= peak_at && peak_at <= l.last) {
+      const std::string_view n = program.text(f.value(l.value).name);
+      s.at_peak.push_back({n.empty() ? std::to_string(l.value.index) : std::string(n), l.bytes});
+    }
+  std::stable_sort(s.at_peak.begin(), s.at_peak.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  return s;
+}
+
+}  // namespace gradc

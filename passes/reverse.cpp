@@ -1,0 +1,248 @@
+// The walk: values of the forward direction found or computed again, cotangents collected and combined.
+#include "passes/reverse.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "ir/diagnostic.h"
+
+namespace gradc {
+
+const Derived& Gradient::of(FunctionId f, const Op& op) const {
+  return op.code == Opcode::call_ ? derived.at({op.attr.callee, RegionId{0}}) : derived.at({f, op.regions[0]});
+}
+
+Reverse::Reverse(Gradient& gradient, FunctionId from, RegionId region, Builder& to, Values values)
+    : gradient_(gradient),
+      activity_(gradient.activity),
+      from_id_(from),
+      from_(gradient.program.function(from)),
+      region_(from_.regions[region.index]),
+      to_(to),
+      values_(values),
+      map_(from_, to),
+      slots_(from_.values.size()) {
+  for (std::uint32_t i = 0; i < region_.arguments.size(); ++i) argument_.emplace(region_.arguments[i].index, i);
+}
+
+void Reverse::map_all_axes() {
+  for (std::uint32_t i = 0; i < from_.axes.size(); ++i) map_(AxisId{i});
+}
+
+// ---- values of the forward direction
+
+ValueId Reverse::primal(ValueId v) {
+  if (map_.mapped(v)) return map_(v);
+  const auto argument = argument_.find(v.index);
+  if (values_ == Values::asked || (values_ == Values::taken && argument != argument_.end())) {
+    const ValueId mine = to_.argument(map_(from_.type(v)), to_.program().text(from_.value(v).name));
+    map_.map(v, mine);
+    if (values_ == Values::asked)
+      asked_.push_back(v);
+    else
+      taken_.push_back(argument->second);
+    return mine;
+  }
+  recompute(from_.value(v).def);
+  return map_(v);
+}
+
+// An explicit stack: chains are as long as the program.
+void Reverse::recompute(OpId id) {
+  struct Frame {
+    OpId op;
+    std::size_t next = 0;
+  };
+  const LocId at = to_.at;
+  std::vector<Frame> stack{{id}};
+  while (!stack.empty()) {
+    Frame& top = stack.back();
+    if (!top.op.valid()) internal_error("a gradient reads a value that was neither saved nor given");
+    const Op& op = from_.op(top.op);
+    while (top.next < op.operands.size()) {
+      const ValueId v = op.operands[top.next];
+      if (values_ == Values::taken && argument_.contains(v.index)) primal(v);
+      if (!map_.mapped(v)) break;
+      ++top.next;
+    }
+    if (top.next < op.operands.size()) {
+      stack.push_back({from_.value(op.operands[top.next]).def});  // invalidates top
+      continue;
+    }
+    copy_forward(top.op);
+    stack.pop_back();
+  }
+  to_.at = at;
+}
+
+void Reverse::copy_forward(OpId id) {
+  const Op& op = from_.op(id);
+  if (!has_extras(id)) return map_.clone(id);
+  to_.at = op.loc;
+  op.code == Opcode::call_ ? copy_call(id) : copy_scan(id);
+}
+
+// ---- cotangents
+
+bool Reverse::flows(const Op& op, std::size_t k) const {
+  return activity_.varied(from_id_, op.operands[k]) && passes_gradient(from_, op, k);
+}
+
+ValueId Reverse::constant(double x, DType dtype) {
+  ValueId& made = constants_[{std::bit_cast<std::uint64_t>(x), dtype}];
+  if (!made.valid()) made = to_.constant(x, dtype);
+  return made;
+}
+
+ValueId Reverse::zeros(const Type& type) { return to_.expand(constant(0, type.dtype), type.axes); }
+
+// Written in the order of `type`, if given, which has the same axes.
+ValueId Reverse::solid(const Cotangent& c, const Type* type) {
+  if (c.guard.none()) return c.value;
+  const Type t = type ? *type : to_.type(c.value);
+  const ValueId zero = constant(0, t.dtype);
+  return c.guard.where ? to_.add(Opcode::select_, {c.guard.condition, c.value, zero}, {}, t)
+                       : to_.add(Opcode::select_, {c.guard.condition, zero, c.value}, {}, t);
+}
+
+Reverse::Guard Reverse::both(const Guard& a, const Guard& b) {
+  if (a.none() || a == b) return b;
+  if (b.none()) return a;
+  const auto plain = [&](const Guard& x) { return x.where ? x.condition : to_.unary(Opcode::not_, x.condition); };
+  if (!a.where && !b.where) return {to_.binary(Opcode::or_, a.condition, b.condition), false};
+  return {to_.add(Opcode::and_, {plain(a), plain(b)}), true};
+}
+
+void Reverse::add_to(Slot& slot, const Cotangent& c) {
+  if (!slot.sum.value.valid()) {
+    slot.sum = c;
+    return;
+  }
+  const Type type = to_.type(slot.sum.value);
+  if (slot.sum.guard == c.guard)
+    slot.sum.value = to_.add(Opcode::add_, {slot.sum.value, c.value}, {}, type);
+  else
+    slot.sum = {to_.add(Opcode::add_, {solid(slot.sum), solid(c)}, {}, type), {}};
+}
+
+// The one place that un-broadcasts: sums over axes that the value lacks, casts, expands to those that it
+// has more, orders.
+void Reverse::contribute(ValueId v, Cotangent c) {
+  const Type want = map_(from_.type(v));
+  const Type have = to_.type(c.value);
+  if (have != want) {
+    AxisList over, rest;
+    for (AxisId a : have.axes)
+      if (!want.axes.contains(a)) over.push_back(a);
+    for (AxisId a : want.axes)
+      if (have.axes.contains(a)) rest.push_back(a);
+    const Type ordered{have.dtype, over.empty() ? rest : have.axes};
+    c = {solid(c, &ordered), {}};
+    if (!over.empty())
+      c.value = to_.add(Opcode::sum_, {c.value}, {.axes = {over.begin(), over.end()}}, Type{have.dtype, rest});
+    if (have.dtype != want.dtype) c.value = to_.cast(c.value, want.dtype);
+    c.value = to_.expand(c.value, want.axes);
+  }
+  add_to(slots_[v.index], c);
+}
+
+void Reverse::contribute_at(ValueId v, const Placed& p) {
+  std::vector<Placed>& placed = slots_[v.index].placed;
+  for (Placed& before : placed)
+    if (before.axis == p.axis && before.stretch == p.stretch && before.at == p.at) {
+      before.value = to_.add(Opcode::add_, {before.value, p.value}, {}, to_.type(before.value));
+      return;
+    }
+  placed.push_back(p);
+}
+
+// Parts that fill the axis without overlap are one `concat`; else each is padded with zeros and added.
+void Reverse::gather_placed(Slot& slot, const Type& type) {
+  std::vector<Placed> parts = std::move(slot.placed);
+  slot.placed.clear();
+  const AxisId axis = parts[0].axis;
+  const bool one_axis = std::all_of(parts.begin(), parts.end(), [&](const Placed& p) { return p.axis == axis; });
+  std::stable_sort(parts.begin(), parts.end(), [](const Placed& a, const Placed& b) {
+    return a.at != b.at ? a.at < b.at : a.length < b.length;
+  });
+  std::int64_t end = 0;
+  bool fill = one_axis;
+  for (const Placed& p : parts) {
+    fill = fill && p.at == end;
+    end = p.at + p.length;
+  }
+  if (fill && end == to_.function().extent(axis)) {
+    Attr attr{.to = axis};
+    std::vector<ValueId> values;
+    for (const Placed& p : parts) {
+      attr.axes.push_back(p.stretch);
+      values.push_back(p.value);
+    }
+    return add_to(slot, {to_.add(Opcode::concat_, values, attr, type), {}});
+  }
+  for (const Placed& p : parts) {
+    const ValueId whole = p.stretch.valid()
+                              ? to_.add(Opcode::pad_, {p.value}, {.integer = p.at, .from = p.axis, .to = p.stretch}, type)
+                              : to_.add(Opcode::place_, {p.value}, {.integer = p.at, .to = p.axis}, type);
+    add_to(slot, {whole, {}});
+  }
+}
+
+Reverse::Cotangent Reverse::finish(ValueId v) {
+  Slot& slot = slots_[v.index];
+  if (!slot.placed.empty()) gather_placed(slot, map_(from_.type(v)));
+  if (slot.sum.value.valid() && slot.sum.guard.none()) name_cotangent(slot.sum.value, v);
+  return slot.sum;
+}
+
+ValueId Reverse::cotangent(ValueId v, bool any) {
+  if (slots_[v.index].empty()) {
+    const auto it = unasked_.find(v.index);
+    return any && it != unasked_.end() ? it->second : ValueId{};
+  }
+  const Cotangent c = finish(v);
+  const ValueId value = solid(c);
+  slots_[v.index].sum = {value, {}};
+  name_cotangent(value, v);
+  return value;
+}
+
+ValueId Reverse::incoming(ValueId result) {
+  const ValueId c = cotangent(result);
+  return c.valid() ? c : zeros(map_(from_.type(result)));
+}
+
+const std::string& Reverse::path(ValueId v) {
+  if (paths_.empty()) {
+    paths_.resize(from_.values.size());
+    for (std::uint32_t i = 0; i < from_.values.size(); ++i) paths_[i] = to_.program().text(from_.values[i].name);
+    for (const Group& g : from_.groups) {
+      std::uint32_t next = g.first.index;
+      const std::string name(to_.program().text(g.name));
+      for (const Leaf& leaf : leaves(to_.program(), g.bundle)) paths_[next++] = name + "." + leaf.path;
+    }
+  }
+  return paths_[v.index];
+}
+
+std::string Reverse::cotangent_name(ValueId v) {
+  const std::string& of = path(v);
+  if (of.empty()) return "";
+  const std::string& group = gradient_.gradients_of;
+  if (from_id_ == gradient_.root && !group.empty() && of.starts_with(group + ".")) return "g" + of.substr(group.size());
+  return "d_" + of;
+}
+
+void Reverse::name_cotangent(ValueId value, ValueId of) {
+  const Value& made = to_.function().value(value);
+  if (made.name.valid() || !made.def.valid() || to_.function().op(made.def).results.size() != 1) return;
+  if (to_.function().op(made.def).code != Opcode::constant_) to_.name(value, cotangent_name(of));
+}
+
+void Reverse::seed(std::size_t slot, ValueId cotangent) { contribute(region_.results[slot], {cotangent, {}}); }
+
+void Reverse::walk() {
+  for (auto op = region_.ops.rbegin(); op != region_.ops.rend(); ++op) visit(*op);
+}
+
+}  // namespace gradc

@@ -1,0 +1,160 @@
+// Owns the walk backward through one region. Internal to differentiation: passes/differentiate.cpp drives
+// it, functions and inner regions first.
+//
+// A cotangent has exactly the type of its value; one that is absent is zero and is never built. What a
+// `select` excluded stays excluded: its condition travels beside the cotangent (Guard) past elementwise
+// operations and is applied where something else needs the value, so an infinite or undefined factor on
+// the way cannot turn the 0 into NaN. Cotangents that land side by side along an axis are held apart
+// until they are needed, and become one `concat` if they fill it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ir/builder.h"
+#include "passes/activity.h"
+#include "passes/derivatives.h"
+
+namespace gradc {
+
+// The derivative of a region or a function: from some of its arguments, what it saved, and the cotangents
+// of some results (`slots`) to the cotangents of some arguments (`gives`). Indices, ascending.
+struct Derived {
+  std::vector<std::uint32_t> arguments, slots, gives;
+  // A region: takes the cotangents, then the arguments. Axis i of the enclosing function is axis i here.
+  Function body;
+  // A function: `forward` returns the results, then what it saves; `backward` takes (arguments, saved,
+  // cotangents). `saved` is invalid if that is nothing.
+  FunctionId forward, backward;
+  BundleId saved;
+
+  std::size_t states_read(const Op& scan) const;   // how many of `arguments` are states of the region's scan
+};
+
+// What the walks of one gradient share.
+struct Gradient {
+  Program& program;
+  FunctionId root;
+  const Activity activity;
+  // Cotangents of the group of this name are named `g.…`, others `d_…`; empty: none.
+  std::string gradients_of;
+  std::map<std::pair<FunctionId, RegionId>, Derived> derived;
+
+  const Derived& of(FunctionId f, const Op& op) const;   // of a call's callee, or of an operation's region
+};
+
+class Reverse {
+ public:
+  // Where values of the forward direction come from.
+  enum class Values : std::uint8_t {
+    copied,    // all were copied before (copy_forward)
+    asked,     // a rehearsal: each that is asked for becomes an argument and is noted in asked()
+    taken,     // an argument is taken when it is asked for (taken()), the rest is computed again
+    given,     // what was mapped before, else computed again from that
+  };
+  Reverse(Gradient& gradient, FunctionId from, RegionId region, Builder& to, Values values);
+
+  Cloner& map() { return map_; }
+  void map_all_axes();                       // axis i of `from` becomes axis i of an empty `to`
+  // The operation as the forward direction of a gradient has it: calls also return what they save, scans
+  // also collect the states that their derivative reads (these are the operation's extras).
+  void copy_forward(OpId op);
+  // Maps an operation's extras, as arguments of `to`, or as the values of copy_forward.
+  void take_extras(OpId op);
+  const std::vector<ValueId>& extras(OpId op);
+  bool has_extras(OpId op) const;
+
+  void seed(std::size_t slot, ValueId cotangent);
+  void walk();
+  // The cotangent of an argument of the region; invalid: none arrived. `any` also accepts one that a
+  // called function returns without its depending on what is asked for.
+  ValueId cotangent(ValueId v, bool any = false);
+  ValueId zeros(const Type& type);           // a type of `to`
+  LocId gradient_of(LocId at) { return gradient_.program.with_role(at, Role::gradient); }
+  std::string cotangent_name(ValueId v);
+
+  const std::vector<ValueId>& asked() const { return asked_; }
+  const std::vector<OpId>& asked_extras() const { return asked_extras_; }
+  const std::vector<std::uint32_t>& taken() const { return taken_; }
+
+ private:
+  struct Guard {
+    ValueId condition;                       // of `to`; invalid: no guard
+    bool where = true;                       // kept where the condition is this
+    bool none() const { return !condition.valid(); }
+    friend bool operator==(const Guard&, const Guard&) = default;
+  };
+  struct Cotangent {
+    ValueId value;
+    Guard guard;
+  };
+  // A cotangent that lies along `axis` of its value at `at`: `stretch` is its axis there, or it lacks it.
+  struct Placed {
+    ValueId value;
+    AxisId axis, stretch;
+    std::int64_t at = 0, length = 1;
+  };
+  struct Slot {
+    Cotangent sum;
+    std::vector<Placed> placed;
+    bool empty() const { return !sum.value.valid() && placed.empty(); }
+  };
+
+  // ---- values of the forward direction
+  ValueId primal(ValueId v);
+  void recompute(OpId op);
+  void copy_call(OpId op);
+  void copy_scan(OpId op);
+  std::vector<Type> extra_types(OpId op);
+
+  // ---- cotangents
+  bool flows(const Op& op, std::size_t k) const;
+  Cotangent finish(ValueId v);               // all that arrived, as one
+  ValueId solid(const Cotangent& c, const Type* type = nullptr);   // with the guard applied
+  ValueId incoming(ValueId result);          // exact and solid, zeros if absent
+  void contribute(ValueId v, Cotangent c);   // of any axes, dtype and order
+  void contribute_at(ValueId v, const Placed& p);
+  void add_to(Slot& slot, const Cotangent& c);
+  void gather_placed(Slot& slot, const Type& type);
+  Guard both(const Guard& a, const Guard& b);
+  ValueId constant(double x, DType dtype);
+  void name_cotangent(ValueId value, ValueId of);
+
+  // ---- rows: passes/reverse_rows.cpp
+  void visit(OpId op);
+  void apply_row(const Op& op);
+  void apply_formula(const Op& op, std::size_t k, const Cotangent& g);
+  ValueId turned(const Op& op, Opcode code, std::vector<ValueId> parts, const Type& want);
+  ValueId write_at(const Op& op, ValueId g, const Type& want);
+
+  // ---- walkers: passes/reverse_control.cpp, passes/reverse_scan.cpp
+  void walk_concat(const Op& op);
+  void walk_flat(const Op& op);
+  void walk_call(OpId op);
+  void walk_fused(const Op& op);
+  void walk_scan(OpId op);
+  std::vector<ValueId> embed(const Derived& d, std::span<const ValueId> cotangents, std::span<const ValueId> arguments);
+  const std::string& path(ValueId v);
+
+  Gradient& gradient_;
+  const Activity& activity_;
+  FunctionId from_id_;
+  const Function& from_;
+  const Region& region_;
+  Builder& to_;
+  Values values_;
+  Cloner map_;
+  std::vector<Slot> slots_;                                   // by value of `from`
+  std::unordered_map<std::uint32_t, ValueId> unasked_;        // returned by calls, though no gradient flows
+  std::unordered_map<std::uint32_t, std::uint32_t> argument_; // position of the region's arguments
+  std::unordered_map<std::uint32_t, std::vector<ValueId>> extras_;
+  std::map<std::pair<std::uint64_t, DType>, ValueId> constants_;
+  std::vector<std::string> paths_;                            // names of groups' members; made when needed
+  std::vector<ValueId> asked_;
+  std::vector<OpId> asked_extras_;
+  std::vector<std::uint32_t> taken_;
+};
+
+}  // namespace gradc

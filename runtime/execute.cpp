@@ -1,0 +1,194 @@
+// Running of functions on arrays, both ways.
+#include "runtime/execute.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "passes/pipeline.h"
+#include "runtime/entry.h"
+
+namespace gradc {
+namespace {
+
+// The names of a function's arguments: members of groups by path.
+std::vector<std::string> argument_names(const Program& p, const Function& f) {
+  std::vector<std::string> out;
+  for (ValueId v : f.body().arguments) out.emplace_back(p.text(f.value(v).name));
+  for (const Group& g : f.groups) {
+    if (f.value(g.first).def.valid()) continue;
+    const std::vector<Leaf> members = leaves(p, g.bundle);
+    for (std::size_t i = 0; i < f.body().arguments.size(); ++i) {
+      const std::uint32_t v = f.body().arguments[i].index;
+      if (v >= g.first.index && v < g.first.index + g.count)
+        out[i] = fmt::format("{}.{}", p.text(g.name), members[v - g.first.index].path);
+    }
+  }
+  return out;
+}
+
+std::string extents_text(const std::vector<std::int64_t>& extents) { return fmt::format("[{}]", fmt::join(extents, " ")); }
+
+Result<std::vector<Array>> collect(const Program& p, const Function& f, const Arrays& arguments) {
+  std::vector<Array> out;
+  const std::vector<std::string> names = argument_names(p, f);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const Type& t = f.type(f.body().arguments[i]);
+    std::vector<std::int64_t> extents;
+    for (AxisId a : t.axes) extents.push_back(f.extent(a));
+    const auto it = arguments.find(names[i]);
+    if (it == arguments.end()) {
+      if (names[i] == "step" || names[i] == "seed") {
+        out.push_back(Array::scalar(std::int64_t{0}, DType::i64));
+        continue;
+      }
+      return failure(Exit::usage, fmt::format("nothing feeds `{}`: {} of extents {}", names[i], name(t.dtype), extents_text(extents)));
+    }
+    Array a = it->second;
+    if (a.extents != extents)
+      return failure(Exit::usage, fmt::format("`{}` has extents {}, not {}", names[i], extents_text(a.extents), extents_text(extents)));
+    if (is_real(a.dtype) != is_real(t.dtype))
+      return failure(Exit::usage, fmt::format("`{}` is {}, not {}", names[i], name(a.dtype), name(t.dtype)));
+    a.dtype = t.dtype;
+    for (const Input& in : p.inputs) {
+      if (!in.bounded || p.text(in.name) != names[i]) continue;
+      for (std::int64_t x : a.integer)
+        if (x < in.low || x >= in.high)
+          return failure(Exit::file, fmt::format("`{}` holds {}, outside {} .. {}", names[i], x, in.low, in.high));
+    }
+    out.push_back(std::move(a));
+  }
+  return out;
+}
+
+// Visits every element of a type in row-major order with its offset under strides.
+template <class F>
+void each_element(const Function& f, const Type& t, const std::array<std::int64_t, max_rank>& strides, const F& visit) {
+  const std::int64_t n = f.elements(t);
+  std::array<std::int64_t, max_rank> at{};
+  std::int64_t offset = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    visit(i, offset);
+    for (int a = t.axes.size() - 1; a >= 0; --a) {
+      const auto k = static_cast<std::size_t>(a);
+      offset += strides[k];
+      if (++at[k] < f.extent(t.axes[a])) break;
+      offset -= at[k] * strides[k];
+      at[k] = 0;
+    }
+  }
+}
+
+void store(const Function& f, const Type& t, const Placement& place, std::byte* base, const Array& from) {
+  each_element(f, t, place.strides, [&](std::int64_t i, std::int64_t offset) {
+    std::byte* at = base + offset * bytes(t.dtype);
+    const auto k = static_cast<std::size_t>(i);
+    switch (t.dtype) {
+      case DType::f32: { const auto x = static_cast<float>(from.real[k]); std::memcpy(at, &x, 4); break; }
+      case DType::f64: std::memcpy(at, &from.real[k], 8); break;
+      case DType::i32: { const auto x = static_cast<std::int32_t>(from.integer[k]); std::memcpy(at, &x, 4); break; }
+      case DType::i64: std::memcpy(at, &from.integer[k], 8); break;
+      case DType::boolean: { const auto x = static_cast<std::uint8_t>(from.integer[k]); std::memcpy(at, &x, 1); break; }
+      case DType::bf16:
+      case DType::f16: break;   // refused by codegen before any memory is filled
+    }
+  });
+}
+
+Array fetch(const Function& f, const Type& t, const Placement& place, const std::byte* base) {
+  std::vector<std::int64_t> extents;
+  for (AxisId a : t.axes) extents.push_back(f.extent(a));
+  Array out = Array::zeros(t.dtype, extents);
+  each_element(f, t, place.strides, [&](std::int64_t i, std::int64_t offset) {
+    const std::byte* at = base + offset * bytes(t.dtype);
+    const auto k = static_cast<std::size_t>(i);
+    switch (t.dtype) {
+      case DType::f32: { float x; std::memcpy(&x, at, 4); out.real[k] = static_cast<double>(x); break; }
+      case DType::f64: std::memcpy(&out.real[k], at, 8); break;
+      case DType::i32: { std::int32_t x; std::memcpy(&x, at, 4); out.integer[k] = x; break; }
+      case DType::i64: std::memcpy(&out.integer[k], at, 8); break;
+      case DType::boolean: { std::uint8_t x; std::memcpy(&x, at, 1); out.integer[k] = x; break; }
+      case DType::bf16:
+      case DType::f16: break;
+    }
+  });
+  return out;
+}
+
+std::vector<std::string> result_names(const Program& p, const Function& f) {
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < f.body().results.size(); ++i)
+    out.push_back(i < f.result_names.size() ? std::string(p.text(f.result_names[i])) : std::to_string(i));
+  return out;
+}
+
+Result<Arrays> compiled(const Program& program, std::string_view function, const Arrays& arguments, const ExecuteOptions& options) {
+  Result<Entry> entry = Entry::plan(program, function, options.target);
+  if (!entry) return entry.failure();
+  const Program& p = entry->program();
+  const Function& f = entry->function();
+  Result<std::vector<Array>> values = collect(p, f, arguments);
+  if (!values) return values.failure();
+  std::vector<Mapping> mappings;
+  Bases bases{};
+  for (Arena arena : {Arena::parameters, Arena::fixed, Arena::gradients, Arena::moment1, Arena::moment2, Arena::activations,
+                      Arena::input, Arena::output}) {
+    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(entry->summary().bytes[index(arena)]));
+    if (!m) return m.failure();
+    bases[index(arena)] = m->data();
+    mappings.push_back(std::move(*m));
+  }
+  Pool pool(options.threads);
+  KernelStore store_of_kernels(options.target);
+  LoadReport report;
+  Result<Step> step = Step::load(p, p.find(function), store_of_kernels, pool, bases, report);
+  if (!step) return step.failure();
+  const auto base = [&](ValueId v) { return bases[index(f.placed[v.index].arena)] + f.placed[v.index].offset; };
+  for (std::size_t i = 0; i < values->size(); ++i) {
+    const ValueId v = f.body().arguments[i];
+    if (f.placed[v.index].arena != Arena::none) store(f, f.type(v), f.placed[v.index], base(v), (*values)[i]);
+  }
+  step->run();
+  Arrays out;
+  const std::vector<std::string> names = result_names(p, f);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const ValueId v = f.body().results[i];
+    out[names[i]] = fetch(f, f.type(v), f.placed[v.index], base(v));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Arrays> execute(const Program& program, std::string_view function, const Arrays& arguments, const ExecuteOptions& options) {
+  if (!options.interpret) return compiled(program, function, arguments, options);
+  const Program* p = &program;
+  Program made;
+  if (!program.find(function).valid() && program.find("loss").valid()) {
+    Result<Program> grad = run_pipeline(program, {.target = options.target, .until = Stage::grad});
+    if (!grad) return grad.failure();
+    made = std::move(*grad);
+    p = &made;
+  }
+  const FunctionId id = p->find(function);
+  if (!id.valid()) return failure(Exit::usage, fmt::format("there is no function `{}`", function));
+  const Function& f = p->function(id);
+  Result<std::vector<Array>> values = collect(*p, f, arguments);
+  if (!values) return values.failure();
+  Result<std::vector<Array>> results = evaluate(*p, id, *values);
+  if (!results) return results.failure();
+  Arrays out;
+  const std::vector<std::string> names = result_names(*p, f);
+  for (std::size_t i = 0; i < names.size(); ++i) out[names[i]] = std::move((*results)[i]);
+  return out;
+}
+
+void add_members(const Program& program, BundleId bundle, std::string_view group, std::span<const double> values, Arrays& into) {
+  for (const Leaf& leaf : leaves(program, bundle)) {
+    Array a = Array::zeros(leaf.member->type.dtype, leaf.extents);
+    for (std::int64_t i = 0; i < leaf.elements; ++i) a.real[static_cast<std::size_t>(i)] = values[static_cast<std::size_t>(leaf.offset + i)];
+    into[fmt::format("{}.{}", group, leaf.path)] = std::move(a);
+  }
+}
+
+}  // namespace gradc

@@ -1,0 +1,36 @@
+// Owns one execution of a function on arrays: by the interpreter in float64, or compiled. What `run` and
+// the comparisons with other frameworks' answers stand on.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ir/evaluate.h"
+#include "ir/program.h"
+#include "ir/target.h"
+
+namespace gradc {
+
+// Values by name: arguments, or results of a function.
+using Arrays = std::map<std::string, Array>;
+
+struct ExecuteOptions {
+  bool interpret = false;
+  Target target;
+  int threads = 1;
+};
+
+// Runs an entry function (`eval`, `grad`, `loss`). `arguments` has inputs and scalars by name and a
+// bundle's members by path under its group's name (`p.h.3.attn.w`). A missing one is an error (exit 2), as
+// is a shape that differs; integers outside an input's range are exit 3. `program` is the frontend's, or
+// IR text; for `grad` it is differentiated first. Results by name, or by number (`0`, `1`, …).
+Result<Arrays> execute(const Program& program, std::string_view function, const Arrays& arguments,
+                       const ExecuteOptions& options);
+
+// A bundle's values as arrays under `group`, for execute().
+void add_members(const Program& program, BundleId bundle, std::string_view group, std::span<const double> values,
+                 Arrays& into);
+
+}  // namespace gradc

@@ -1,0 +1,275 @@
+// The contract family against one fma chain an element, bit for bit: extents that no tile divides in every
+// role, all orders of axes in memory, batches, several axes a role; the same bits for any number of workers.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "ir/builder.h"
+#include "unit/codegen/execute.h"
+
+using namespace gradc;
+using namespace gradc::testing;
+
+namespace {
+
+// A product of x and y over what `out` lacks. Axes are letters with the extents of `extent`; memory orders
+// are those of the letters, outer to inner.
+struct Case {
+  std::string x, y, out;
+  std::vector<std::pair<char, std::int64_t>> extent;
+  std::string x_order = "", y_order = "", out_order = "";
+  DType dtype = DType::f32;
+  std::int64_t slack = 0;
+};
+
+BufferLayout order_by_letters(const Function& f, const Type& type, const std::string& axes, const std::string& order, std::int64_t slack) {
+  std::vector<int> numbers;
+  for (char l : order.empty() ? axes : order) numbers.push_back(static_cast<int>(axes.find(l)));
+  return layout(f, type, numbers, slack);
+}
+
+struct Built {
+  Program program;
+  KernelInstance instance;
+};
+
+Built build(const Case& c) {
+  Built out;
+  Function f;
+  f.name = out.program.intern("k");
+  f.family = Family::contract;
+  {
+    Builder b(out.program, f);
+    const auto type = [&](const std::string& axes) {
+      Type t{.dtype = c.dtype};
+      for (char l : axes)
+        for (const auto& [name, extent] : c.extent)
+          if (name == l) t.axes.push_back(b.axis(std::string(1, l), extent));
+      return t;
+    };
+    const ValueId x = b.argument(type(c.x), "x"), y = b.argument(type(c.y), "y");
+    const ValueId r = b.contract(x, y, type(c.out).axes);
+    b.finish(std::vector<ValueId>{r});
+    out.instance.buffers = {order_by_letters(f, f.type(x), c.x, c.x_order, c.slack), order_by_letters(f, f.type(y), c.y, c.y_order, c.slack),
+                            order_by_letters(f, f.type(r), c.out, c.out_order, c.slack)};
+  }
+  out.program.functions.push_back(std::move(f));
+  out.instance.kernel = FunctionId{0};
+  return out;
+}
+
+// Σ in ascending order of the summed axes as x lists them, by one chain in the contraction's dtype.
+Array chain(const Case& c, const Array& x, const Array& y, bool fused) {
+  std::string letters = c.out;
+  for (char l : c.x)
+    if (c.out.find(l) == std::string::npos) letters += l;
+  std::vector<std::int64_t> extent, x_stride(letters.size()), y_stride(letters.size()), extents;
+  for (char l : letters)
+    for (const auto& [name, e] : c.extent)
+      if (name == l) extent.push_back(e);
+  const auto strides = [&](const std::string& axes, std::vector<std::int64_t>& to) {
+    std::int64_t stride = 1;
+    for (std::size_t i = axes.size(); i-- > 0;) {
+      const std::size_t at = letters.find(axes[i]);
+      to[at] = stride;
+      stride *= extent[at];
+    }
+  };
+  strides(c.x, x_stride);
+  strides(c.y, y_stride);
+  for (std::size_t i = 0; i < c.out.size(); ++i) extents.push_back(extent[i]);
+  Array out = Array::zeros(c.dtype, extents);
+  std::int64_t inner = 1;
+  for (std::size_t i = c.out.size(); i < letters.size(); ++i) inner *= extent[i];
+  std::vector<std::int64_t> at(letters.size());
+  for (double& result : out.real) {
+    float sum = 0;
+    double wide = 0;
+    for (std::int64_t k = 0; k < inner; ++k) {
+      std::int64_t xi = 0, yi = 0;
+      for (std::size_t i = 0; i < letters.size(); ++i) {
+        xi += at[i] * x_stride[i];
+        yi += at[i] * y_stride[i];
+      }
+      const double a = x.real[static_cast<std::size_t>(xi)], b = y.real[static_cast<std::size_t>(yi)];
+      if (c.dtype == DType::f64)
+        wide = fused ? std::fma(a, b, wide) : wide + a * b;
+      else
+        sum = fused ? std::fma(static_cast<float>(a), static_cast<float>(b), sum)
+                    : sum + static_cast<float>(a) * static_cast<float>(b);
+      for (std::size_t i = letters.size(); i-- > c.out.size();) {
+        if (++at[i] < extent[i]) break;
+        at[i] = 0;
+      }
+    }
+    result = c.dtype == DType::f64 ? wide : static_cast<double>(sum);
+    for (std::size_t i = c.out.size(); i-- > 0;) {
+      if (++at[i] < extent[i]) break;
+      at[i] = 0;
+    }
+  }
+  return out;
+}
+
+std::string describe(const Case& c, const Target& target) {
+  std::string text = target.name + " " + c.x + " " + c.y + " -> " + c.out + ":";
+  for (const auto& [name, extent] : c.extent) text += " " + std::string(1, name) + "=" + std::to_string(extent);
+  return text + " in memory " + c.x_order + " " + c.y_order + " " + c.out_order;
+}
+
+void check(const Case& c, const Target& target, std::vector<int> workers = {1, 2, 3}) {
+  INFO(describe(c, target));
+  Built built = build(c);
+  const Function& f = built.program.functions[0];
+  const Array x = random_array(f, f.type(f.body().arguments[0]), 1), y = random_array(f, f.type(f.body().arguments[1]), 2);
+  const Array expected = chain(c, x, y, target.name != "portable");
+  Execution execution(built.program, built.instance, target);
+  for (int w : workers) {
+    INFO("workers ", w);
+    CHECK(same_bits(execution.run({x, y}, w)[0], expected));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every extent in every role") {
+  // Tails of tiles in rows, columns and k; one extent varies at a time, then all are awkward at once.
+  for (const Target& target : runnable_targets()) {
+    for (std::int64_t n : {1, 2, 7, 15, 16, 17, 48, 63, 65, 100}) {
+      check({"mk", "kn", "mn", {{'m', n}, {'k', 19}, {'n', 50}}}, target, {2});
+      check({"mk", "kn", "mn", {{'m', 21}, {'k', n}, {'n', 35}}}, target, {1});
+      check({"mk", "kn", "mn", {{'m', 33}, {'k', 18}, {'n', n}}}, target, {3});
+    }
+    check({"mk", "kn", "mn", {{'m', 63}, {'k', 65}, {'n', 101}}}, target);
+    check({"mk", "kn", "mn", {{'m', 1}, {'k', 1}, {'n', 1}}}, target);
+  }
+}
+
+TEST_CASE("every order of axes in memory, with gaps") {
+  // Packing chooses by strides between copying, transposing and gathering; rows have gaps behind them.
+  const std::string x[] = {"mk", "km"}, y[] = {"kn", "nk"}, out[] = {"mn", "nm"};
+  for (const Target& target : runnable_targets())
+    for (const std::string& a : x)
+      for (const std::string& b : y)
+        for (const std::string& c : out)
+          check({"mk", "kn", "mn", {{'m', 37}, {'k', 50}, {'n', 70}}, a, b, c, DType::f32, 3}, target, {2});
+}
+
+TEST_CASE("batches and several axes a role") {
+  for (const Target& target : runnable_targets()) {
+    const std::vector<std::pair<char, std::int64_t>> odd{{'b', 3}, {'h', 2}, {'t', 21}, {'s', 19}, {'e', 10}};
+    const std::vector<std::pair<char, std::int64_t>> even{{'b', 17}, {'h', 3}, {'t', 16}, {'s', 32}, {'e', 16}};
+    for (const auto& extent : {odd, even}) {
+      check({"bthe", "bshe", "bhts", extent}, target, {1, 2});
+      check({"bhts", "bshe", "bthe", extent}, target, {2, 3});
+      check({"bhts", "bthe", "bshe", extent, "tbsh", "ehtb", "hbse"}, target, {2});
+      // k of two axes that do not compose, n of two that do not compose in the result.
+      check({"bthe", "hes", "bts", extent, "bhte"}, target, {3});
+      check({"bts", "seh", "bthe", extent, "tbs", "hse", "bhte"}, target, {2});
+      check({"seh", "bts", "bthe", extent, "esh", "stb", "ehbt"}, target, {2});
+      // One operand's axes are all shared: a matrix and a vector a batch.
+      check({"bhts", "bhs", "bht", extent}, target, {2});
+      check({"bhs", "bhts", "bht", extent, "shb", "stbh", "tbh"}, target, {1});
+    }
+  }
+}
+
+TEST_CASE("few products over many batches run along the batch") {
+  for (const Target& target : runnable_targets()) {
+    for (std::int64_t b : {15, 16, 33, 100}) {
+      check({"bk", "bk", "b", {{'b', b}, {'k', 37}}}, target, {1, 2});
+      check({"bk", "bk", "b", {{'b', b}, {'k', 37}}, "kb", "bk"}, target, {3});
+    }
+    check({"abk", "kba", "ab", {{'a', 5}, {'b', 9}, {'k', 20}}, "akb", "", "ba", DType::f32, 1}, target);
+    check({"bmk", "bkn", "bmn", {{'b', 50}, {'m', 2}, {'n', 3}, {'k', 5}}}, target);
+    check({"ab", "ab", "ab", {{'a', 7}, {'b', 40}}, "ab", "ba"}, target);
+    check({"bjk", "bkj", "b", {{'b', 40}, {'j', 3}, {'k', 17}}}, target);
+  }
+}
+
+TEST_CASE("a long k is added in blocks without a change of bits") {
+  for (const Target& target : runnable_targets()) {
+    check({"mk", "kn", "mn", {{'m', 21}, {'k', 2500}, {'n', 55}}}, target);
+    check({"km", "kn", "mn", {{'m', 16}, {'k', 1025}, {'n', 96}}}, target, {2});
+    check({"mk", "nk", "mn", {{'m', 5}, {'k', 1100}, {'n', 20}}, "", "", "", DType::f64}, target, {2});
+    check({"k", "k", "", {{'k', 3000}}}, target);
+  }
+}
+
+TEST_CASE("blocks of any size give the same bits") {
+  // With caches of a few KiB every loop of the blocking has several turns.
+  for (Target target : runnable_targets()) {
+    for (std::int64_t l2 : {4 << 10, 32 << 10}) {
+      target.l2_bytes = l2;
+      check({"mk", "kn", "mn", {{'m', 75}, {'k', 130}, {'n', 260}}}, target, {1, 3});
+      check({"km", "nk", "mn", {{'m', 260}, {'k', 130}, {'n', 75}}}, target, {2});
+      check({"bmk", "bkn", "bmn", {{'b', 3}, {'m', 40}, {'k', 1200}, {'n', 30}}}, target, {2});
+    }
+  }
+}
+
+TEST_CASE("f64") {
+  for (const Target& target : runnable_targets()) {
+    check({"mk", "kn", "mn", {{'m', 33}, {'k', 29}, {'n', 41}}, "", "", "", DType::f64}, target);
+    check({"km", "nk", "mn", {{'m', 16}, {'k', 8}, {'n', 24}}, "", "", "", DType::f64}, target, {2});
+    check({"bk", "bk", "b", {{'b', 33}, {'k', 29}}, "", "", "", DType::f64}, target, {2});
+  }
+}
+
+TEST_CASE("nothing to add is zero, and nothing to compute is left alone") {
+  for (const Target& target : runnable_targets()) {
+    check({"mk", "kn", "mn", {{'m', 9}, {'k', 0}, {'n', 20}}}, target, {2});
+    check({"bk", "bk", "b", {{'b', 20}, {'k', 0}}}, target, {2});
+    check({"mk", "kn", "mn", {{'m', 0}, {'k', 5}, {'n', 20}}}, target, {2});
+    check({"bmk", "bkn", "bmn", {{'b', 0}, {'m', 3}, {'k', 5}, {'n', 20}}}, target, {2});
+  }
+}
+
+TEST_CASE("the microkernel keeps its accumulators in registers") {
+  // Register pressure is the one thing that a change of LLVM or of the tile could spoil silently.
+  const Case shapes[] = {{"mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 384}}},
+                         {"mk", "nk", "mn", {{'m', 256}, {'k', 64}, {'n', 256}}},
+                         {"mk", "kn", "mn", {{'m', 256}, {'k', 256}, {'n', 64}}},
+                         {"km", "kn", "mn", {{'m', 384}, {'k', 4096}, {'n', 1536}}},
+                         {"mk", "kn", "mn", {{'m', 100}, {'k', 100}, {'n', 100}}},
+                         {"mk", "kn", "mn", {{'m', 14}, {'k', 100}, {'n', 32}}},
+                         {"k", "kn", "n", {{'k', 384}, {'n', 1536}}}};
+  for (const Target& target : {avx512_target(), avx2_target(), portable_target()})
+    for (const Case& c : shapes) {
+      INFO(describe(c, target));
+      const Built built = build(c);
+      const Result<std::string> text = asm_text(built.program, built.instance, target);
+      REQUIRE(text.ok());
+      const std::size_t begin = text->find("\nmicro:");
+      REQUIRE(begin != std::string::npos);
+      const std::string micro = text->substr(begin, text->find(".Lfunc_end", begin) - begin);
+      const std::string fma = target.name == "portable" ? "mulps" : "vfmadd";
+      CHECK(micro.find(fma) != std::string::npos);
+      std::size_t line = 0;
+      while (line < micro.size()) {
+        const std::size_t end = std::min(micro.find('\n', line), micro.size());
+        const std::string one = micro.substr(line, end - line);
+        CHECK_MESSAGE(!(one.find("mm") != std::string::npos && one.find("(%rsp") != std::string::npos), one);
+        line = end + 1;
+      }
+    }
+}
+
+TEST_CASE("a key is the structure and the layouts, not the names") {
+  const Case c{"mk", "kn", "mn", {{'m', 4}, {'k', 5}, {'n', 6}}};
+  Case renamed{"ab", "bc", "ac", {{'a', 4}, {'b', 5}, {'c', 6}}};
+  Case turned = c, longer = c;
+  turned.y_order = "nk";
+  longer.extent[1].second = 7;
+  const auto key = [](const Case& x, const Target& target) {
+    const Built built = build(x);
+    return key_of(built.program, built.instance, target);
+  };
+  const std::string one = key(c, avx512_target());
+  CHECK(key(renamed, avx512_target()) == one);
+  CHECK(key(turned, avx512_target()) != one);
+  CHECK(key(longer, avx512_target()) != one);
+  CHECK(key(c, avx2_target()) != one);
+}

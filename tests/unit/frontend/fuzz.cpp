@@ -1,0 +1,132 @@
+// Texts that nobody would write: random changes of valid models. Whatever comes, there is a located message or a
+// right program, never a crash (the sanitizers watch), and what parses prints and parses to the same tree.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "support/golden.h"
+#include "unit/frontend/tree.h"
+
+using namespace gradc;
+
+namespace {
+
+// splitmix64 (Steele, Lea and Flood 2014): the same texts in every run.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  }
+  std::size_t below(std::size_t n) { return n == 0 ? 0 : static_cast<std::size_t>(next() % n); }
+
+ private:
+  std::uint64_t state_;
+};
+
+std::vector<std::string> seeds() {
+  std::vector<std::string> texts;
+  for (const char* folder : {"frontend/models", "frontend/lib"})
+    for (const auto& entry : std::filesystem::directory_iterator(golden::source_path(folder)))
+      if (entry.path().extension() == ".grad") texts.push_back(golden::read_file(entry.path().string()));
+  std::sort(texts.begin(), texts.end());
+  return texts;
+}
+
+// Words and signs with the blanks before them.
+std::vector<std::string> pieces(const std::string& text) {
+  std::vector<std::string> out;
+  auto word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  for (std::size_t i = 0; i < text.size();) {
+    std::size_t end = i;
+    while (end < text.size() && text[end] == ' ') ++end;
+    const std::size_t begin = end;
+    while (end < text.size() && word(text[end])) ++end;
+    if (end == begin && end < text.size()) ++end;
+    out.push_back(text.substr(i, end - i));
+    i = end;
+  }
+  return out;
+}
+
+// Changes of whole words: most of what comes out parses, so the checks behind the parser see it.
+std::string change_words(Random& random, const std::string& text, const std::vector<std::string>& all) {
+  std::vector<std::string> ps = pieces(text);
+  for (std::size_t n = 1 + random.below(3); n > 0 && !ps.empty(); --n) {
+    const std::size_t at = random.below(ps.size()), from = random.below(ps.size());
+    switch (random.below(5)) {
+      case 0: ps[at] = ps[from]; break;
+      case 1: std::swap(ps[at], ps[from]); break;
+      case 2: ps.erase(ps.begin() + static_cast<std::ptrdiff_t>(at)); break;
+      case 3: ps.insert(ps.begin() + static_cast<std::ptrdiff_t>(at), " " + all[random.below(all.size())]); break;
+      default: ps[at] = " " + all[random.below(all.size())];
+    }
+  }
+  std::string out;
+  for (const std::string& p : ps) out += p;
+  return out;
+}
+
+std::string change_bytes(Random& random, std::string text) {
+  for (std::size_t n = 1 + random.below(4); n > 0 && !text.empty(); --n) {
+    const std::size_t at = random.below(text.size()), length = random.below(std::min<std::size_t>(40, text.size() - at));
+    switch (random.below(4)) {
+      case 0: text[at] = static_cast<char>(random.below(256)); break;
+      case 1: text.erase(at, length); break;
+      case 2: text.insert(at, text.substr(random.below(text.size()), length)); break;
+      default: text[at] = "()[]{}=<>,.+-*/%~#\n\"@0e "[random.below(24)];
+    }
+  }
+  return text;
+}
+
+// A message has a place that exists.
+void check_places(const Sources& sources, const Failure& failure) {
+  REQUIRE(!failure.diagnostics.empty());
+  for (const Diagnostic& d : failure.diagnostics) {
+    CHECK(d.at.line > 0);
+    CHECK(d.at.source < sources.size());
+    CHECK(d.at.column >= 1);
+    CHECK(d.at.column <= sources.line(d.at.source, d.at.line).size() + 1);
+    CHECK(!d.message.empty());
+    CHECK(!render(sources, d).empty());
+  }
+}
+
+bool try_text(const std::string& text) {
+  Sources sources;
+  const std::uint32_t source = sources.add("m.grad", text);
+  Result<FilePtr> file = parse_model(sources, source, {});
+  if (!file) {
+    check_places(sources, file.failure());
+    return false;
+  }
+  const std::string printed = print_model(**file);
+  const test::Parsed again = test::parse(printed);
+  REQUIRE_MESSAGE(again.file != nullptr, text << again.messages);
+  CHECK(test::tree(**file) == test::tree(*again.file));
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("changed words and bytes of valid models never crash") {
+  const std::vector<std::string> texts = seeds();
+  std::vector<std::string> all;
+  for (const std::string& t : texts)
+    for (std::string& p : pieces(t)) all.push_back(std::move(p));
+  for (const char* extra : {"size", "uniform", "argmax", "expect fused(softmax)", "1e308", "0", "-1", "9007199254740992", "not", "//", "%", "0.5"}) all.push_back(extra);
+  Random random(7);
+  int right = 0;
+  for (int i = 0; i < 4000; ++i) {
+    const std::string& seed = texts[random.below(texts.size())];
+    right += try_text(i % 4 == 0 ? change_bytes(random, seed) : change_words(random, seed, all)) ? 1 : 0;
+  }
+  // The test would be worth little if nearly everything were refused at the first token, or nothing.
+  CHECK(right > 400);
+  CHECK(right < 3600);
+}
