@@ -1,4 +1,5 @@
-// From a kernel to an object file: what the target supports, the family's emitter, the module's end.
+// From a kernel to an object file: what the target supports, the family's emitter, the module's
+// end.
 #include "codegen/codegen.h"
 
 #include <llvm/Support/xxhash.h>
@@ -14,38 +15,56 @@ namespace {
 
 // Equal keys give equal symbols, so that an object from the cache can be looked up by it.
 std::string symbol_of(const std::string& key) {
-  const llvm::XXH128_hash_t h = llvm::xxh3_128bits({reinterpret_cast<const std::uint8_t*>(key.data()), key.size()});
+  const llvm::XXH128_hash_t h =
+      llvm::xxh3_128bits({reinterpret_cast<const std::uint8_t*>(key.data()), key.size()});
   return fmt::format("gradc_{:016x}{:016x}", h.high64, h.low64);
 }
 
 // What no family compiles yet, found before LLVM is asked.
 Result<Done> check_supported(const Program& program, const Function& kernel, const Target& target) {
   const auto refuse = [&](DType dtype, std::string_view what) {
-    return failure(Exit::usage, fmt::format("{} is not compiled for the target {} yet, only interpreted: {}", name(dtype), target.name, what));
+    return failure(Exit::usage,
+                   fmt::format("{} is not compiled for the target {} yet, only interpreted: {}",
+                               name(dtype), target.name, what));
   };
   const auto held = [](DType d) { return d != DType::bf16 && d != DType::f16; };
   for (ValueId a : kernel.body().arguments)
-    if (!held(kernel.type(a).dtype)) return refuse(kernel.type(a).dtype, fmt::format("an argument of kernel @{}", program.text(kernel.name)));
+    if (!held(kernel.type(a).dtype))
+      return refuse(kernel.type(a).dtype,
+                    fmt::format("an argument of kernel @{}", program.text(kernel.name)));
   for (OpId o : kernel.body().ops)
     for (ValueId r : kernel.op(o).results)
-      if (!held(kernel.type(r).dtype)) return refuse(kernel.type(r).dtype, print_op(program, kernel, o));
+      if (!held(kernel.type(r).dtype))
+        return refuse(kernel.type(r).dtype, print_op(program, kernel, o));
   return Done{};
 }
 
-Result<std::unique_ptr<Emitter>> emit_kernel(const Program& program, const KernelInstance& instance, const Target& target) {
+Result<std::unique_ptr<Emitter>> emit_kernel(const Program& program, const KernelInstance& instance,
+                                             const Target& target) {
   const Function& kernel = program.function(instance.kernel);
   if (Result<Done> ok = check_supported(program, kernel, target); !ok.ok()) return ok.failure();
-  auto e = std::make_unique<Emitter>(program, instance, target, symbol_of(key_of(program, instance, target)));
+  auto e = std::make_unique<Emitter>(program, instance, target,
+                                     symbol_of(key_of(program, instance, target)));
   if (static_cast<int>(instance.buffers.size()) != e->buffer_count())
-    return failure(Exit::internal, fmt::format("kernel @{} is launched with {} buffers, not {}", program.text(kernel.name),
-                                               instance.buffers.size(), e->buffer_count()));
+    return failure(Exit::internal, fmt::format("kernel @{} is launched with {} buffers, not {}",
+                                               program.text(kernel.name), instance.buffers.size(),
+                                               e->buffer_count()));
   Result<Done> done = Done{};
   switch (kernel.family) {
-    case Family::none: return failure(Exit::internal, fmt::format("@{} is not a kernel", program.text(kernel.name)));
-    case Family::map: done = emit_map(*e); break;
-    case Family::rows: done = emit_rows(*e); break;
-    case Family::contract: done = emit_contract(*e); break;
-    case Family::read: done = emit_read(*e); break;
+    case Family::none:
+      return failure(Exit::internal, fmt::format("@{} is not a kernel", program.text(kernel.name)));
+    case Family::map:
+      done = emit_map(*e);
+      break;
+    case Family::rows:
+      done = emit_rows(*e);
+      break;
+    case Family::contract:
+      done = emit_contract(*e);
+      break;
+    case Family::read:
+      done = emit_read(*e);
+      break;
   }
   if (done.ok()) done = e->finish();
   if (!done.ok()) return done.failure();
@@ -54,7 +73,8 @@ Result<std::unique_ptr<Emitter>> emit_kernel(const Program& program, const Kerne
 
 }  // namespace
 
-Result<Compiled> compile(const Program& program, const KernelInstance& instance, const Target& target) {
+Result<Compiled> compile(const Program& program, const KernelInstance& instance,
+                         const Target& target) {
   Result<std::unique_ptr<Emitter>> e = emit_kernel(program, instance, target);
   if (!e.ok()) return e.failure();
   Result<std::vector<char>> object = (*e)->object();
@@ -65,13 +85,15 @@ Result<Compiled> compile(const Program& program, const KernelInstance& instance,
   return out;
 }
 
-Result<std::string> llvm_text(const Program& program, const KernelInstance& instance, const Target& target) {
+Result<std::string> llvm_text(const Program& program, const KernelInstance& instance,
+                              const Target& target) {
   Result<std::unique_ptr<Emitter>> e = emit_kernel(program, instance, target);
   if (!e.ok()) return e.failure();
   return (*e)->text();
 }
 
-Result<std::string> asm_text(const Program& program, const KernelInstance& instance, const Target& target) {
+Result<std::string> asm_text(const Program& program, const KernelInstance& instance,
+                             const Target& target) {
   Result<std::unique_ptr<Emitter>> e = emit_kernel(program, instance, target);
   if (!e.ok()) return e.failure();
   return (*e)->assembly();

@@ -67,7 +67,9 @@ class Columns {
     std::vector<std::vector<At>> rows;
     if (straight_)
       for (std::int64_t r = 0; r < k_.length; ++r) rows.push_back(row(g, e_.i64(r)));
-    for (const Pass& pass : k_.plan.passes) {
+    for (std::size_t p = 0; p < k_.plan.passes.size(); ++p) {
+      const Pass& pass = k_.plan.passes[p];
+      for (auto& values : g.columns) read_for_row(k_, p, *values);
       const std::vector<Bound> bound = invariants(pass, g);
       Accumulators state(k_, pass, static_cast<int>(g.at.size()), lanes_);
       if (straight_) {

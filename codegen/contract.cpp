@@ -1,6 +1,7 @@
-// The contract family: a batched, packed, register-blocked matrix product with what stands behind it.
-// The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM
-// TOMS 34, 2008): columns, then k, then rows, then tiles; each worker packs what it needs for itself.
+// The contract family: a batched, packed, register-blocked matrix product with what stands behind
+// it. The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix
+// multiplication" (ACM TOMS 34, 2008): columns, then k, then rows, then tiles; each worker packs
+// what it needs for itself.
 #include <algorithm>
 
 #include "codegen/contract.h"
@@ -18,12 +19,15 @@ class Product {
     lay_out_scratch();
     emit_functions();
     const auto [lo, hi] = e_.share(c_.batch.extent * c_.splits);
-    if (c_.splits == 1) return e_.loop(lo, hi, 1, [&](llvm::Value* batch) { product(batch, e_.i64(0), e_.i64(1)); });
+    if (c_.splits == 1)
+      return e_.loop(lo, hi, 1, [&](llvm::Value* batch) { product(batch, e_.i64(0), e_.i64(1)); });
     if (c_.batch.extent == 1) return product(e_.i64(0), lo, hi);
-    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(c_.splits)), e_.ceil_div(hi, c_.splits), 1, [&, lo = lo, hi = hi](llvm::Value* batch) {
-      llvm::Value* begin = e_.mul(batch, c_.splits);
-      product(batch, e_.ir.CreateSub(e_.max(lo, begin), begin), e_.ir.CreateSub(e_.min(hi, e_.add(begin, c_.splits)), begin));
-    });
+    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(c_.splits)), e_.ceil_div(hi, c_.splits), 1,
+            [&, lo = lo, hi = hi](llvm::Value* batch) {
+              llvm::Value* begin = e_.mul(batch, c_.splits);
+              product(batch, e_.ir.CreateSub(e_.max(lo, begin), begin),
+                      e_.ir.CreateSub(e_.min(hi, e_.add(begin, c_.splits)), begin));
+            });
   }
 
  private:
@@ -55,7 +59,8 @@ class Product {
   }
 
   llvm::Value* batch_base(int buffer, llvm::Value* batch) {
-    return e_.at(e_.buffer(buffer), level_offset(e_, levels_of(e_, c_.batch, buffer), batch), e_.buffer_type(buffer).dtype);
+    return e_.at(e_.buffer(buffer), level_offset(e_, levels_of(e_, c_.batch, buffer), batch),
+                 e_.buffer_type(buffer).dtype);
   }
 
   // Parts [lo, hi) of one product.
@@ -64,7 +69,8 @@ class Product {
     a_ = batch_base(c_.a.buffer, batch);
     b_ = batch_base(c_.b.buffer, batch);
     out_ = batch_base(e_.argument_count() + c_.result, batch);
-    llvm::Value *m_lo = e_.i64(0), *m_hi = e_.i64(c_.m.extent), *n_lo = e_.i64(0), *n_hi = e_.i64(c_.n.extent);
+    llvm::Value *m_lo = e_.i64(0), *m_hi = e_.i64(c_.m.extent), *n_lo = e_.i64(0),
+                *n_hi = e_.i64(c_.n.extent);
     if (c_.splits > 1) {
       const std::int64_t unit = c_.split_n ? c_.width : c_.rows;
       (c_.split_n ? n_lo : m_lo) = e_.mul(lo, unit);
@@ -75,74 +81,97 @@ class Product {
       if (c_.k_blocks == 1) return with_k(m_lo, m_hi, j, j_end, e_.i64(0));
       e_.loop(m_lo, m_hi, c_.mb, [&](llvm::Value* i) {
         llvm::Value* i_end = e_.min(e_.add(i, c_.mb), m_hi);
-        e_.loop(e_.i64(0), e_.i64(c_.k.extent), c_.kc, [&](llvm::Value* k) { with_k(i, i_end, j, j_end, k); });
+        e_.loop(e_.i64(0), e_.i64(c_.k.extent), c_.kc,
+                [&](llvm::Value* k) { with_k(i, i_end, j, j_end, k); });
       });
     });
   }
 
   // One block of k: packs b, then a block of rows of a at a time.
-  void with_k(llvm::Value* i, llvm::Value* i_end, llvm::Value* j, llvm::Value* j_end, llvm::Value* k) {
-    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.k.extent)) : e_.min(e_.add(k, c_.kc), e_.i64(c_.k.extent));
+  void with_k(llvm::Value* i, llvm::Value* i_end, llvm::Value* j, llvm::Value* j_end,
+              llvm::Value* k) {
+    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.k.extent))
+                                          : e_.min(e_.add(k, c_.kc), e_.i64(c_.k.extent));
     const bool empty = c_.k.extent == 0;
     if (!c_.direct_b && !empty) e_.ir.CreateCall(pack_b_, {b_, panels_b_, j, j_end, k, k_end});
     e_.loop(i, i_end, c_.mc, [&](llvm::Value* ii) {
       llvm::Value* ii_end = e_.min(e_.add(ii, c_.mc), i_end);
       if (!c_.direct_a && !empty) e_.ir.CreateCall(pack_a_, {a_, panels_a_, ii, ii_end, k, k_end});
       e_.loop(j, j_end, c_.width, [&](llvm::Value* jj) {
-        e_.loop(ii, ii_end, c_.rows, [&](llvm::Value* r) { tile({i, ii, r, ii_end, j, jj, j_end, k, k_end}); });
+        e_.loop(ii, ii_end, c_.rows,
+                [&](llvm::Value* r) { tile({i, ii, r, ii_end, j, jj, j_end, k, k_end}); });
       });
     });
   }
 
-  // Where a tile stands: rows from r within the block from ii, within the sums from i; columns likewise.
+  // Where a tile stands: rows from r within the block from ii, within the sums from i; columns
+  // likewise.
   struct At {
     llvm::Value *i, *ii, *r, *ii_end, *j, *jj, *j_end, *k, *k_end;
   };
   void tile(const At& at) {
     llvm::Value* count = e_.ir.CreateSub(at.k_end, at.k);
-    llvm::Value* a = c_.direct_a ? in_place(c_.a, c_.m, a_, at.r, at.k) : in_panel(panels_a_, at.r, at.ii, count);
-    llvm::Value* b = c_.direct_b ? in_place(c_.b, c_.n, b_, at.jj, at.k) : in_panel(panels_b_, at.jj, at.j, count);
+    // Rows that are read in place must exist: the last tile begins earlier and computes some once
+    // more.
+    const bool overlaps = c_.direct_a && c_.m.extent % c_.rows != 0;
+    llvm::Value* first = overlaps ? e_.min(at.r, e_.i64(c_.m.extent - c_.rows)) : at.r;
+    llvm::Value* a = c_.direct_a ? in_place(c_.a, c_.m, a_, first, at.k)
+                                 : in_panel(panels_a_, at.r, at.ii, count);
+    llvm::Value* b = c_.direct_b ? in_place(c_.b, c_.n, b_, at.jj, at.k)
+                                 : in_panel(panels_b_, at.jj, at.j, count);
     const auto run = [&](llvm::Value* to, llvm::Value* pitch) {
-      llvm::Value* fresh = e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
+      llvm::Value* fresh =
+          e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
       e_.ir.CreateCall(micro_, {a, b, to, pitch, count, fresh});
     };
     llvm::Value* rows = e_.min(e_.i64(c_.rows), e_.ir.CreateSub(at.ii_end, at.r));
     llvm::Value* columns = e_.min(e_.i64(c_.width), e_.ir.CreateSub(at.j_end, at.jj));
     const auto through = [&](llvm::Value* to) {
       run(to, e_.i64(c_.width));
-      const auto behind = [&] { epilogue(to, at.r, rows, at.jj, columns); };
+      const auto behind = [&] {
+        llvm::Value* skipped = e_.mul(e_.ir.CreateSub(at.r, first), c_.width);
+        epilogue(e_.at(to, skipped, c_.dtype), at.r, rows, at.jj, columns);
+      };
       if (c_.k_blocks == 1) return behind();
       e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.k.extent)), behind);
     };
     if (c_.k_blocks > 1) {
       // Tiles of partial sums stand one behind the other, rows of them by column panels.
       llvm::Value* row = e_.mul(e_.ir.CreateSub(at.r, at.i), c_.nc);
-      return through(e_.at(sums_, e_.add(row, e_.mul(e_.ir.CreateSub(at.jj, at.j), c_.rows)), c_.dtype));
+      return through(
+          e_.at(sums_, e_.add(row, e_.mul(e_.ir.CreateSub(at.jj, at.j), c_.rows)), c_.dtype));
     }
     if (!c_.direct_c) return through(tile_);
     const int buffer = e_.argument_count() + c_.result;
-    const std::vector<Level> down = levels_of(e_, c_.m, buffer), across = levels_of(e_, c_.n, buffer);
+    const std::vector<Level> down = levels_of(e_, c_.m, buffer),
+                             across = levels_of(e_, c_.n, buffer);
     llvm::Value* offset = e_.add(level_offset(e_, down, at.r), level_offset(e_, across, at.jj));
     const auto straight = [&] { run(e_.at(out_, offset, c_.dtype), e_.i64(down.back().stride)); };
     if (c_.m.extent % c_.rows == 0 && c_.n.extent % c_.width == 0) return straight();
-    llvm::Value* whole = e_.ir.CreateAnd(e_.ir.CreateICmpEQ(rows, e_.i64(c_.rows)), e_.ir.CreateICmpEQ(columns, e_.i64(c_.width)));
+    llvm::Value* whole = e_.ir.CreateAnd(e_.ir.CreateICmpEQ(rows, e_.i64(c_.rows)),
+                                         e_.ir.CreateICmpEQ(columns, e_.i64(c_.width)));
     e_.when(whole, straight, [&] { through(tile_); });
   }
 
-  llvm::Value* in_panel(llvm::Value* panels, llvm::Value* position, llvm::Value* from, llvm::Value* count) {
+  llvm::Value* in_panel(llvm::Value* panels, llvm::Value* position, llvm::Value* from,
+                        llvm::Value* count) {
     return e_.at(panels, e_.ir.CreateMul(e_.ir.CreateSub(position, from), count), c_.dtype);
   }
-  llvm::Value* in_place(const Operand& operand, const AxisRole& role, llvm::Value* base, llvm::Value* position, llvm::Value* k) {
+  llvm::Value* in_place(const Operand& operand, const AxisRole& role, llvm::Value* base,
+                        llvm::Value* position, llvm::Value* k) {
     llvm::Value* offset = level_offset(e_, levels_of(e_, role, operand.buffer), position);
-    return e_.at(e_.at(base, offset, c_.dtype), e_.mul(k, levels_of(e_, c_.k, operand.buffer).back().stride), c_.dtype);
+    return e_.at(e_.at(base, offset, c_.dtype),
+                 e_.mul(k, levels_of(e_, c_.k, operand.buffer).back().stride), c_.dtype);
   }
 
   // What stands behind the contraction, for the part of a tile that exists, vector by vector.
-  void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n, llvm::Value* columns) {
+  void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
+                llvm::Value* columns) {
     const int lanes = c_.lanes;
     e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
       e_.loop(e_.i64(0), columns, lanes, [&](llvm::Value* j) {
-        llvm::Value* sum = e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
+        llvm::Value* sum =
+            e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
         const auto behind = [&](llvm::Value* mask) {
           Point point = make_point(e_, lanes);
           point.mask = mask;
@@ -152,12 +181,16 @@ class Product {
           set_role(e_, point, c_.n, {.first = e_.add(n, j), .step = 1, .multiple = lanes});
           Values values(e_, point);
           values.bind(c_.value, sum);
-          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k) values.get(e_.kernel.body().results[k]);
-          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k) values.store_result(static_cast<int>(k));
+          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k)
+            values.get(e_.kernel.body().results[k]);
+          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k)
+            values.store_result(static_cast<int>(k));
         };
         if (c_.n.extent % lanes == 0) return behind(nullptr);
         llvm::Value* left = e_.ir.CreateSub(columns, j);
-        e_.when(e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { behind(nullptr); }, [&] { behind(e_.first_lanes(left, lanes)); });
+        e_.when(
+            e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { behind(nullptr); },
+            [&] { behind(e_.first_lanes(left, lanes)); });
       });
     });
   }

@@ -1,6 +1,7 @@
-// Owns what the parts of the contract family share: a contraction seen as batched matrix products, and the
-// decisions of blocking. out[batch m n] = Σ_k a[batch m k] · b[batch n k]; every k is added in ascending
-// order by one fma chain an element, whatever the tile, the blocks and the number of workers.
+// Owns what the parts of the contract family share: a contraction seen as batched matrix products,
+// and the decisions of blocking. out[batch m n] = Σ_k a[batch m k] · b[batch n k]; every k is added
+// in ascending order by one fma chain an element, whatever the tile, the blocks and the number of
+// workers.
 #pragma once
 
 #include <vector>
@@ -22,13 +23,13 @@ struct Level {
 
 struct Operand {
   int buffer = 0;
-  std::vector<DType> casts;    // from the buffer's dtype, step by step, to the contraction's
+  std::vector<DType> casts;  // from the buffer's dtype, step by step, to the contraction's
 };
 
 struct Contraction {
   OpId op;
-  ValueId value;               // the contraction's result
-  int result = 0;              // the kernel's result (a buffer) whose layout decides who is n
+  ValueId value;  // the contraction's result
+  int result = 0;  // the kernel's result (a buffer) whose layout decides who is n
   DType dtype = DType::f32;
   int lanes = 16;
   Operand a, b;
@@ -39,43 +40,50 @@ struct Contraction {
   std::int64_t width = 48;
   // Blocks: kc of k, mc rows of packed a, nc columns of packed b, mb rows of partial sums.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
-  bool direct_a = false, direct_b = false;   // read in place rather than packed
-  bool direct_c = false;                     // whole tiles are written by the microkernel itself
-  bool split_n = false;                      // workers share columns, else rows
-  std::int64_t splits = 1;                   // parts of one product that workers share
-  bool along_batch = false;                  // vectors run along the batch: codegen/contract_lanes.cpp
+  bool direct_a = false, direct_b = false;  // read in place rather than packed
+  bool direct_c = false;  // whole tiles are written by the microkernel itself
+  bool split_n = false;  // workers share columns, else rows
+  std::int64_t splits = 1;  // parts of one product that workers share
+  bool along_batch = false;  // vectors run along the batch: codegen/contract_lanes.cpp
 
   std::int64_t element_bytes() const { return bytes(dtype); }
   std::int64_t products() const { return batch.extent * m.extent * n.extent * k.extent; }
 };
 
-// The kernel's one contraction with every decision made. Pure: a function of kernel, layouts and target.
+// The kernel's one contraction with every decision made. Pure: a function of kernel, layouts and
+// target.
 Contraction plan_contraction(const Emitter& e);
 
 std::vector<Level> levels_of(const Emitter& e, const AxisRole& role, int buffer);
 // Offset in elements of position `index` (i64) of a role.
 llvm::Value* level_offset(Emitter& e, const std::vector<Level>& levels, llvm::Value* index);
-// Positions lo … hi − 1 in stretches with one stride: the body gets the stretch [from, to) and `base`, so
-// that position p lies at base + p · stride.
-using Stretch = llvm::function_ref<void(llvm::Value* from, llvm::Value* to, llvm::Value* base, std::int64_t stride)>;
-void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo, llvm::Value* hi, Stretch body);
+// Positions lo … hi − 1 in stretches with one stride: the body gets the stretch [from, to) and
+// `base`, so that position p lies at base + p · stride.
+using Stretch = llvm::function_ref<void(llvm::Value* from, llvm::Value* to, llvm::Value* base,
+                                        std::int64_t stride)>;
+void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo, llvm::Value* hi,
+                   Stretch body);
 // Every axis of the role in `point` at position `index` of the role.
 void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index);
 
 // ---- contract_pack.cpp: void pack(source, panels, from, to, k from, k to)
-// Panels of `size` positions of `role`, each k by k with its positions side by side. Positions beyond `to`
-// hold anything: they only reach elements of a tile that are thrown away.
-llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role,
-                          std::int64_t size, std::string_view name);
+// Panels of `size` positions of `role`, each k by k with its positions side by side. Positions
+// beyond `to` hold anything: they only reach elements of a tile that are thrown away.
+llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
+                          const AxisRole& role, std::int64_t size, std::string_view name);
 // Loads of an operand's elements as the contraction's dtype.
-llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes, llvm::Value* mask = nullptr);
-llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base, llvm::Value* index, int lanes);
+llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
+                          llvm::Value* mask = nullptr);
+llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base,
+                            llvm::Value* index, int lanes);
 DType stored_dtype(const Emitter& e, const Operand& operand);
-// A square block of vectors, as many as lanes (a power of two), with rows and columns exchanged in place.
+// A square block of vectors, as many as lanes (a power of two), with rows and columns exchanged in
+// place.
 void transpose(Emitter& e, std::vector<llvm::Value*>& rows);
 
 // ---- contract_micro.cpp: void micro(a, b, tile, pitch, k count, fresh)
-// tile[r · pitch + j] += Σ_k a[k][r] · b[k][j], or = where fresh is not 0. Strides of a and b in elements.
+// tile[r · pitch + j] += Σ_k a[k][r] · b[k][j], or = where fresh is not 0. Strides of a and b in
+// elements.
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
 };

@@ -1,6 +1,6 @@
-// The register-blocked inner product of two panels. Nothing but it stands in its function, so that the
-// accumulators keep their registers: rows · vectors accumulators, one vector of b for each column of
-// them, one broadcast.
+// The register-blocked inner product of two panels. Nothing but it stands in its function, so that
+// the accumulators keep their registers: rows · vectors accumulators, one vector of b for each
+// column of them, one broadcast.
 #include "codegen/contract.h"
 
 namespace gradc {
@@ -12,16 +12,20 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
   llvm::Type* i = e.ir.getInt64Ty();
   llvm::Type* const parameters[] = {e.ptr(), e.ptr(), e.ptr(), i, i, i};
   const auto body = [&](std::span<llvm::Value* const> arguments) {
-    llvm::Value *a = arguments[0], *b = arguments[1], *tile = arguments[2], *pitch = arguments[3], *count = arguments[4];
+    llvm::Value *a = arguments[0], *b = arguments[1], *tile = arguments[2], *pitch = arguments[3],
+                *count = arguments[4];
     const auto place = [&](std::size_t r, std::size_t v) {
       llvm::Value* row = e.at(tile, e.mul(pitch, static_cast<std::int64_t>(r)), dtype);
       return e.at(row, e.i64(static_cast<std::int64_t>(v) * c.lanes), dtype);
     };
-    const auto zeros = [&] { return std::vector<llvm::Value*>(rows * vectors, e.constant(dtype, 0, c.lanes)); };
+    const auto zeros = [&] {
+      return std::vector<llvm::Value*>(rows * vectors, e.constant(dtype, 0, c.lanes));
+    };
     const auto sums = [&] {
       std::vector<llvm::Value*> out;
       for (std::size_t r = 0; r < rows; ++r)
-        for (std::size_t v = 0; v < vectors; ++v) out.push_back(e.load(place(r, v), dtype, c.lanes));
+        for (std::size_t v = 0; v < vectors; ++v)
+          out.push_back(e.load(place(r, v), dtype, c.lanes));
       return out;
     };
     // One k: the vectors of b first, then row by row a broadcast and its products.
@@ -30,27 +34,51 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
       llvm::Value* row = e.at(a, e.mul(k, strides.a_k), dtype);
       std::vector<llvm::Value*> right;
       for (std::size_t v = 0; v < vectors; ++v)
-        right.push_back(e.load(e.at(column, e.i64(static_cast<std::int64_t>(v) * c.lanes), dtype), dtype, c.lanes));
+        right.push_back(e.load(e.at(column, e.i64(static_cast<std::int64_t>(v) * c.lanes), dtype),
+                               dtype, c.lanes));
       for (std::size_t r = 0; r < rows; ++r) {
-        llvm::Value* x = e.load(e.at(row, e.i64(static_cast<std::int64_t>(r) * strides.a_row), dtype), dtype, 1);
+        llvm::Value* x =
+            e.load(e.at(row, e.i64(static_cast<std::int64_t>(r) * strides.a_row), dtype), dtype, 1);
         llvm::Value* left = e.splat(x, c.lanes);
-        for (std::size_t v = 0; v < vectors; ++v) sum[r * vectors + v] = e.fma(left, right[v], sum[r * vectors + v]);
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[r * vectors + v] = e.fma(left, right[v], sum[r * vectors + v]);
       }
     };
-    const auto turns = [&](llvm::Value* from, llvm::Value* to, int by, std::span<llvm::Value* const> first) {
+    // Of an a that is read in place, what the next tile reads most likely: its rows along k, or the
+    // next line of columns where those are contiguous and a is read but once or twice. Lines that
+    // meet in one set of the L1 would push each other out.
+    const std::int64_t line = 64 / c.element_bytes(), next = strides.a_row * c.rows;
+    const bool far = strides.a_row * c.element_bytes() % 4096 == 0;
+    const bool once = c.n.extent <= 2 * c.width;
+    const auto ahead = [&](llvm::Value* k) {
+      if (!c.direct_a) return;
+      llvm::Value* row = e.at(a, e.mul(k, strides.a_k), dtype);
+      for (int r = 0; r < c.rows && strides.a_k == 1; ++r)
+        e.prefetch(e.at(row, e.i64(next + r * strides.a_row), dtype), false, !far);
+      for (int u = 0; u < unroll && strides.a_row == 1 && once; ++u)
+        e.prefetch(e.at(row, e.i64(line + u * strides.a_k), dtype), false, false);
+    };
+    const auto turns = [&](llvm::Value* from, llvm::Value* to, int by,
+                           std::span<llvm::Value* const> first) {
       return e.loop(from, to, by, first, [&](llvm::Value* k, std::span<llvm::Value* const> state) {
         std::vector<llvm::Value*> sum(state.begin(), state.end());
+        if (by > 1) ahead(k);
         for (int u = 0; u < by; ++u) step(e.add(k, u), sum);
         return sum;
       });
     };
+    if (c.direct_c)
+      for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t v = 0; v < vectors; ++v) e.prefetch(place(r, v), true);
     std::vector<llvm::Value*> sum =
-        c.k_blocks == 1 ? zeros() : e.choose(e.ir.CreateICmpNE(arguments[5], e.i64(0)), zeros, sums);
+        c.k_blocks == 1 ? zeros()
+                        : e.choose(e.ir.CreateICmpNE(arguments[5], e.i64(0)), zeros, sums);
     llvm::Value* most = e.ir.CreateAnd(count, e.i64(-unroll));
     sum = turns(e.i64(0), most, unroll, sum);
     sum = turns(most, count, 1, sum);
     for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t v = 0; v < vectors; ++v) e.store(sum[r * vectors + v], place(r, v), dtype, c.lanes);
+      for (std::size_t v = 0; v < vectors; ++v)
+        e.store(sum[r * vectors + v], place(r, v), dtype, c.lanes);
   };
   return e.function("micro", parameters, body);
 }

@@ -1,5 +1,5 @@
-// Packing of panels from any layout: copies where the panel's positions are contiguous, square blocks
-// transposed in registers where k is, and gathers else.
+// Packing of panels from any layout: copies where the panel's positions are contiguous, square
+// blocks transposed in registers where k is, and gathers else.
 #include <algorithm>
 
 #include "codegen/contract.h"
@@ -18,9 +18,10 @@ llvm::Value* cast_up(Emitter& e, const Operand& operand, llvm::Value* x, int lan
   return x;
 }
 
-// lanes l of a where (l & s) == 0 and of b moved up by s where not; or, for the other half, of a moved
-// down and of b.
-std::pair<llvm::Value*, llvm::Value*> exchange(Emitter& e, llvm::Value* a, llvm::Value* b, int s, int n) {
+// lanes l of a where (l & s) == 0 and of b moved up by s where not; or, for the other half, of a
+// moved down and of b.
+std::pair<llvm::Value*, llvm::Value*> exchange(Emitter& e, llvm::Value* a, llvm::Value* b, int s,
+                                               int n) {
   std::vector<int> low, high;
   for (int l = 0; l < n; ++l) {
     low.push_back((l & s) == 0 ? l : n + l - s);
@@ -41,8 +42,8 @@ void transpose_fours(Emitter& e, llvm::Value** row, int n) {
       }
     return e.ir.CreateShuffleVector(a, b, lanes);
   };
-  llvm::Value* t[4] = {unpack(row[0], row[1], 1, 0), unpack(row[0], row[1], 1, 1), unpack(row[2], row[3], 1, 0),
-                       unpack(row[2], row[3], 1, 1)};
+  llvm::Value* t[4] = {unpack(row[0], row[1], 1, 0), unpack(row[0], row[1], 1, 1),
+                       unpack(row[2], row[3], 1, 0), unpack(row[2], row[3], 1, 1)};
   row[0] = unpack(t[0], t[2], 2, 0);
   row[1] = unpack(t[0], t[2], 2, 1);
   row[2] = unpack(t[1], t[3], 2, 0);
@@ -58,9 +59,16 @@ int power_of_two(std::int64_t x) {
 // One function's worth of packing; `size` positions a panel.
 class Packer {
  public:
-  Packer(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role, std::int64_t size)
-      : e_(e), c_(c), operand_(operand), size_(size), extent_(role.extent), stored_(stored_dtype(e, operand)),
-        lies_(levels_of(e, role, operand.buffer)), along_k_(levels_of(e, c.k, operand.buffer)) {}
+  Packer(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role,
+         std::int64_t size)
+      : e_(e),
+        c_(c),
+        operand_(operand),
+        size_(size),
+        extent_(role.extent),
+        stored_(stored_dtype(e, operand)),
+        lies_(levels_of(e, role, operand.buffer)),
+        along_k_(levels_of(e, c.k, operand.buffer)) {}
 
   void emit(std::span<llvm::Value* const> arguments) {
     source_ = arguments[0];
@@ -69,23 +77,31 @@ class Packer {
     to_ = arguments[3];
     k_from_ = arguments[4];
     k_count_ = e_.ir.CreateSub(arguments[5], k_from_);
-    const auto along_k = [&](Stretch body) { for_stretches(e_, along_k_, k_from_, arguments[5], body); };
-    // Panels narrower than a vector are filled some at a time, so that a line of memory is read once.
-    const std::int64_t group = side_by_side() && size_ < c_.lanes && c_.lanes % size_ == 0 ? c_.lanes / size_ : 1;
+    const auto along_k = [&](Stretch body) {
+      for_stretches(e_, along_k_, k_from_, arguments[5], body);
+    };
     llvm::Value* rest = from_;
-    if (group > 1) {
-      llvm::Value* count = e_.ir.CreateSub(to_, from_);
-      rest = e_.add(from_, e_.mul(e_.ir.CreateUDiv(count, e_.i64(group * size_)), group * size_));
-      e_.loop(from_, rest, group * size_, [&](llvm::Value* p) {
-        along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) { copy(p, lo, hi, base, stride, true, group); });
+    if (side_by_side()) {
+      // All whole panels k by k, so that memory is read in its own order. Panels narrower than a
+      // vector are filled some at a time, so that a line of memory is read once.
+      const std::int64_t group = size_ < c_.lanes && c_.lanes % size_ == 0 ? c_.lanes / size_ : 1,
+                         unit = group * size_;
+      rest =
+          e_.add(from_, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(to_, from_), e_.i64(unit)), unit));
+      along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
+        e_.loop(lo, hi, 1, [&](llvm::Value* k) {
+          e_.loop(from_, rest, unit, [&](llvm::Value* p) {
+            for (std::int64_t g = 0; g < group; ++g)
+              copy(e_.add(p, g * size_), k, base, stride, true);
+          });
+        });
       });
     }
     e_.loop(rest, to_, size_, [&](llvm::Value* p) {
       along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
-        if (!side_by_side()) return stride == 1 ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
-        if (extent_ % size_ == 0) return copy(p, lo, hi, base, stride, true, 1);
-        e_.when(e_.ir.CreateICmpSLE(e_.add(p, size_), to_), [&] { copy(p, lo, hi, base, stride, true, 1); },
-                [&] { copy(p, lo, hi, base, stride, false, 1); });
+        if (side_by_side())
+          return e_.loop(lo, hi, 1, [&](llvm::Value* k) { copy(p, k, base, stride, false); });
+        stride == 1 ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
       });
     });
   }
@@ -94,15 +110,18 @@ class Packer {
   // Each vector of a panel is contiguous in memory.
   bool side_by_side() const {
     const std::int64_t inner = lies_.back().extent;
-    const bool even = lies_.size() == 1 || inner % size_ == 0 || (size_ % c_.lanes == 0 && inner % c_.lanes == 0);
+    const bool even =
+        lies_.size() == 1 || inner % size_ == 0 || (size_ % c_.lanes == 0 && inner % c_.lanes == 0);
     return lies_.back().stride == 1 && even;
   }
   // Where position p + i of the panel that starts at p stands for k.
   llvm::Value* target(llvm::Value* p, llvm::Value* k, llvm::Value* i) {
     llvm::Value* panel = e_.ir.CreateMul(e_.ir.CreateSub(p, from_), k_count_);
-    return e_.at(panels_, e_.add(e_.add(panel, e_.mul(e_.ir.CreateSub(k, k_from_), size_)), i), c_.dtype);
+    return e_.at(panels_, e_.add(e_.add(panel, e_.mul(e_.ir.CreateSub(k, k_from_), size_)), i),
+                 c_.dtype);
   }
-  llvm::Value* address(llvm::Value* offset, llvm::Value* base, llvm::Value* k, std::int64_t stride) {
+  llvm::Value* address(llvm::Value* offset, llvm::Value* base, llvm::Value* k,
+                       std::int64_t stride) {
     return e_.at(e_.at(source_, e_.add(offset, base), stored_), e_.mul(k, stride), stored_);
   }
   // Offset of position p; beyond the end, of the last one.
@@ -120,27 +139,22 @@ class Packer {
     if (whole < size_) body(e_.i64(whole), static_cast<int>(size_ - whole));
   }
 
-  void copy(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride, bool full, std::int64_t panels) {
-    struct Chunk {
-      llvm::Value* panel;
-      std::int64_t at;
-      int lanes;
-      llvm::Value *offset, *mask;
-    };
-    std::vector<Chunk> chunks;
-    for (std::int64_t g = 0; g < panels; ++g)
-      for (std::int64_t i = 0; i < size_; i += c_.lanes) {
-        llvm::Value* panel = e_.add(p, g * size_);
-        const int lanes = static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
-        llvm::Value* mask = full ? nullptr : e_.first_lanes(e_.ir.CreateSub(to_, e_.add(panel, i)), lanes);
-        chunks.push_back({panel, i, lanes, level_offset(e_, lies_, e_.add(panel, i)), mask});
-      }
-    e_.loop(lo, hi, 1, [&](llvm::Value* k) {
-      for (const Chunk& x : chunks) {
-        llvm::Value* loaded = load_operand(e_, operand_, address(x.offset, base, k, stride), x.lanes, x.mask);
-        e_.store(loaded, target(x.panel, k, e_.i64(x.at)), c_.dtype, x.lanes);
-      }
-    });
+  // One k of one panel whose vectors are contiguous, of which all positions exist or only those
+  // before the end.
+  void copy(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride, bool whole) {
+    constexpr std::int64_t distance = 2;  // turns of k that a line is asked for ahead
+    const bool at_once = lies_.size() == 1 || lies_.back().extent % size_ == 0;
+    llvm::Value* start = level_offset(e_, lies_, p);
+    for (std::int64_t i = 0; i < size_; i += c_.lanes) {
+      const int lanes = static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
+      llvm::Value* mask =
+          whole ? nullptr : e_.first_lanes(e_.ir.CreateSub(to_, e_.add(p, i)), lanes);
+      llvm::Value* from = address(
+          at_once ? e_.add(start, i) : level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
+      if (whole) e_.prefetch(e_.at(from, e_.i64(distance * stride), stored_));
+      e_.store(load_operand(e_, operand_, from, lanes, mask), target(p, k, e_.i64(i)), c_.dtype,
+               lanes);
+    }
   }
 
   void turn(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base) {
@@ -149,12 +163,16 @@ class Packer {
       std::vector<llvm::Value*> offsets;
       for (int r = 0; r < count; ++r) offsets.push_back(offset_of(e_.add(e_.add(p, first), r)));
       const auto row = [&](int r, llvm::Value* k, int lanes) {
-        return load_operand(e_, operand_, address(offsets[static_cast<std::size_t>(std::min(r, count - 1))], base, k, 1), lanes);
+        return load_operand(
+            e_, operand_,
+            address(offsets[static_cast<std::size_t>(std::min(r, count - 1))], base, k, 1), lanes);
       };
-      const auto column = [&](llvm::Value* x) {   // the lanes that the panel has
+      const auto column = [&](llvm::Value* x) {  // the lanes that the panel has
         std::vector<int> lanes;
         for (int l = 0; l < count; ++l) lanes.push_back(l);
-        return count == block ? x : count == 1 ? e_.ir.CreateExtractElement(x, std::uint64_t{0}) : e_.ir.CreateShuffleVector(x, lanes);
+        return count == block ? x
+               : count == 1   ? e_.ir.CreateExtractElement(x, std::uint64_t{0})
+                              : e_.ir.CreateShuffleVector(x, lanes);
       };
       // A single row is copied by whole vectors.
       const int step = block == 1 ? c_.lanes : block;
@@ -162,26 +180,38 @@ class Packer {
       e_.loop(lo, whole, step, [&](llvm::Value* k) {
         if (block == 1) return e_.store(row(0, k, step), target(p, k, first), c_.dtype, step);
         std::vector<llvm::Value*> rows;
-        for (int r = 0; r < block; ++r) rows.push_back(row(r, k, block));
+        for (int r = 0; r < block; ++r) {
+          rows.push_back(row(r, k, block));
+          if (r < count)
+            e_.prefetch(
+                address(offsets[static_cast<std::size_t>(r)], base, e_.add(k, 2 * step), 1));
+        }
         transpose(e_, rows);
         for (int i = 0; i < block; ++i)
-          e_.store(column(rows[static_cast<std::size_t>(i)]), target(p, e_.add(k, i), first), c_.dtype, count);
+          e_.store(column(rows[static_cast<std::size_t>(i)]), target(p, e_.add(k, i), first),
+                   c_.dtype, count);
       });
       e_.loop(whole, hi, 1, [&](llvm::Value* k) {
-        for (int r = 0; r < count; ++r) e_.store(row(r, k, 1), target(p, k, e_.add(first, r)), c_.dtype, 1);
+        for (int r = 0; r < count; ++r)
+          e_.store(row(r, k, 1), target(p, k, e_.add(first, r)), c_.dtype, 1);
       });
     });
   }
 
-  void collect(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
-    in_parts(static_cast<int>(std::min<std::int64_t>(c_.lanes, size_)), [&](llvm::Value* first, int count) {
+  void collect(llvm::Value* p, llvm::Value* lo, llvm::Value* hi, llvm::Value* base,
+               std::int64_t stride) {
+    in_parts(static_cast<int>(std::min<std::int64_t>(c_.lanes, size_)), [&](llvm::Value* first,
+                                                                            int count) {
       llvm::Value* offsets = llvm::PoisonValue::get(e_.type(DType::i64, count));
       for (int r = 0; r < count; ++r) {
         llvm::Value* offset = e_.add(offset_of(e_.add(e_.add(p, first), r)), base);
-        offsets = count == 1 ? offset : e_.ir.CreateInsertElement(offsets, offset, static_cast<std::uint64_t>(r));
+        offsets = count == 1
+                      ? offset
+                      : e_.ir.CreateInsertElement(offsets, offset, static_cast<std::uint64_t>(r));
       }
       e_.loop(lo, hi, 1, [&](llvm::Value* k) {
-        llvm::Value* x = gather_operand(e_, operand_, e_.at(source_, e_.mul(k, stride), stored_), offsets, count);
+        llvm::Value* x = gather_operand(e_, operand_, e_.at(source_, e_.mul(k, stride), stored_),
+                                        offsets, count);
         e_.store(x, target(p, k, first), c_.dtype, count);
       });
     });
@@ -199,13 +229,17 @@ class Packer {
 
 }  // namespace
 
-DType stored_dtype(const Emitter& e, const Operand& operand) { return e.buffer_type(operand.buffer).dtype; }
+DType stored_dtype(const Emitter& e, const Operand& operand) {
+  return e.buffer_type(operand.buffer).dtype;
+}
 
-llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes, llvm::Value* mask) {
+llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
+                          llvm::Value* mask) {
   return cast_up(e, operand, e.load(address, stored_dtype(e, operand), lanes, mask), lanes);
 }
 
-llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base, llvm::Value* index, int lanes) {
+llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base,
+                            llvm::Value* index, int lanes) {
   llvm::Value* all = lanes == 1 ? nullptr : e.integer(DType::boolean, 1, lanes);
   return cast_up(e, operand, e.gather(base, index, stored_dtype(e, operand), lanes, all), lanes);
 }
@@ -222,16 +256,19 @@ void transpose(Emitter& e, std::vector<llvm::Value*>& rows) {
   for (; s < n; s *= 2)
     for (int i = 0; i < n; ++i) {
       if ((i & s) != 0) continue;
-      llvm::Value *&a = rows[static_cast<std::size_t>(i)], *&b = rows[static_cast<std::size_t>(i + s)];
+      llvm::Value *&a = rows[static_cast<std::size_t>(i)],
+                  *&b = rows[static_cast<std::size_t>(i + s)];
       std::tie(a, b) = exchange(e, a, b, s, n);
     }
 }
 
-llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role,
-                          std::int64_t size, std::string_view name) {
+llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
+                          const AxisRole& role, std::int64_t size, std::string_view name) {
   llvm::Type* i = e.ir.getInt64Ty();
   llvm::Type* const parameters[] = {e.ptr(), e.ptr(), i, i, i, i};
-  return e.function(name, parameters, [&](std::span<llvm::Value* const> arguments) { Packer(e, c, operand, role, size).emit(arguments); });
+  return e.function(name, parameters, [&](std::span<llvm::Value* const> arguments) {
+    Packer(e, c, operand, role, size).emit(arguments);
+  });
 }
 
 }  // namespace gradc

@@ -19,15 +19,18 @@ Operand find_operand(const Emitter& e, ValueId v) {
     const OpId def = e.kernel.value(v).def;
     if (!def.valid()) break;
     const Op& op = e.kernel.op(def);
-    if (op.code != Opcode::cast_) internal_error("a contraction's operand is neither an argument nor a cast of one");
+    if (op.code != Opcode::cast_)
+      internal_error("a contraction's operand is neither an argument nor a cast of one");
     out.casts.insert(out.casts.begin(), e.kernel.type(v).dtype);
     v = op.operands[0];
   }
-  out.buffer = static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin());
+  out.buffer =
+      static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin());
   return out;
 }
 
-// Outer to inner by the stride in `first`, then in `second`; a stable sort keeps the type's order else.
+// Outer to inner by the stride in `first`, then in `second`; a stable sort keeps the type's order
+// else.
 void order(const Emitter& e, std::vector<AxisId>& axes, int first, int second) {
   std::stable_sort(axes.begin(), axes.end(), [&](AxisId x, AxisId y) {
     const std::int64_t fx = std::abs(e.stride(first, x)), fy = std::abs(e.stride(first, y));
@@ -42,17 +45,19 @@ std::int64_t nearest(const Emitter& e, const AxisRole& role, int buffer) {
   return least;
 }
 
-// Work of the register tile that suits m × n × k best, in vector instructions a k: accumulators, plus what
-// loading a row or a vector costs beside them (twice as much for a panel of b that the L1 does not hold),
-// plus a call. Fewer than 8 chains cannot hide the latency of an fma.
+// Work of the register tile that suits m × n × k best, in vector instructions a k: accumulators,
+// plus what loading a row or a vector costs beside them (twice as much for a panel of b that the L1
+// does not hold), plus a call; last rows that overlap others cost a little more. Fewer than 8
+// chains cannot hide the latency of an fma.
 struct Tile {
   int rows = 1, vectors = 1;
   double cost = 0;
 };
 Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, std::int64_t k) {
   Tile best{.cost = -1};
-  // What LLVM 19 keeps in registers with four k unrolled: some are taken by the broadcast and by loads that
-  // it moves up, and by products where there is no fma. tests/unit/codegen/contract.cpp watches it.
+  // What LLVM 19 keeps in registers with four k unrolled: some are taken by the broadcast and by
+  // loads that it moves up, and by products where there is no fma. tests/unit/codegen/contract.cpp
+  // watches it.
   const bool fused = target.name != "portable";
   const int free = target.registers - target.registers / 8 - (fused ? 0 : 3);
   for (int rows = 1; rows <= target.registers / 2; ++rows)
@@ -60,12 +65,14 @@ Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, 
       if (rows * vectors + vectors > free) continue;
       if (rows > 1 && rows > m) continue;
       if (vectors > 1 && vectors > parts(n, lanes)) continue;
-      const bool far = std::min<std::int64_t>(k, 1024) * vectors * target.vector_bytes > target.l1_bytes * 3 / 4;
-      const double step = std::max(rows * vectors, 8) + 0.15 * rows + (far ? 0.6 : 0.15) * vectors +
+      const bool far =
+          std::min<std::int64_t>(k, 1024) * vectors * target.vector_bytes > target.l1_bytes * 3 / 4;
+      const double step = std::max(rows * vectors, 8) + 0.15 * rows + (far ? 0.3 : 0.15) * vectors +
                           30.0 / static_cast<double>(std::max<std::int64_t>(k, 1));
       const bool preferred = rows == target.tile_rows && vectors == target.tile_vectors;
-      const double cost = static_cast<double>(parts(m, rows)) * static_cast<double>(parts(n, vectors * lanes)) * step *
-                          (preferred ? 0.98 : 1.0);
+      const double cost = static_cast<double>(parts(m, rows)) *
+                          static_cast<double>(parts(n, vectors * lanes)) * step *
+                          (preferred ? 0.98 : 1.0) * (m % rows == 0 ? 1.0 : 1.02);
       if (best.cost < 0 || cost < best.cost) best = {rows, vectors, cost};
     }
   return best;
@@ -104,38 +111,45 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.vectors = tile.vectors;
   c.width = static_cast<std::int64_t>(c.vectors) * c.lanes;
 
-  // k in one block while a panel of a stays near the L1; else even blocks, partial sums kept in scratch.
+  // k in one block while a panel of a stays near the L1; else even blocks, partial sums kept in
+  // scratch.
   const std::int64_t whole = 4096 / size;
   c.k_blocks = k <= whole ? 1 : parts(k, whole * 3 / 4);
   c.kc = c.k_blocks == 1 ? std::max<std::int64_t>(k, 1) : round_up(parts(k, c.k_blocks), 4);
   c.k_blocks = parts(std::max<std::int64_t>(k, 1), c.kc);
   const std::int64_t column = c.kc * size;
-  c.mc = std::clamp(round_down(e.target.l2_bytes / 4 / column, c.rows), std::int64_t{c.rows}, round_up(m, c.rows));
+  c.mc = std::clamp(round_down(e.target.l2_bytes / 4 / column, c.rows), std::int64_t{c.rows},
+                    round_up(m, c.rows));
   const std::int64_t b_bytes = m <= c.mc ? e.target.l2_bytes / 2 : (std::int64_t{5} << 19);
   c.nc = std::clamp(round_down(b_bytes / column, c.width), c.width, round_up(n, c.width));
   c.mb = m;
   if (c.k_blocks > 1)
-    c.mb = std::clamp(round_down((std::int64_t{4} << 20) / (c.nc * size), c.mc), c.mc, round_up(m, c.mc));
+    c.mb = std::clamp(round_down((std::int64_t{4} << 20) / (c.nc * size), c.mc), c.mc,
+                      round_up(m, c.mc));
 
-  // Reading in place pays where a panel is read once or twice; elements then have constant strides. Rows of
-  // a must be contiguous along k: strides of a power of two would meet in few sets of the L1.
-  const auto in_place = [&](const Operand& operand, const AxisRole& role, std::int64_t count, bool unit) {
-    const std::vector<Level> lies = levels_of(e, role, operand.buffer);
-    return operand.casts.empty() && role.extent % count == 0 && even(lies, count) &&
-           levels_of(e, c.k, operand.buffer).size() == 1 && (!unit || lies.back().stride == 1);
-  };
-  c.direct_a = parts(n, c.width) <= 2 && in_place(c.a, c.m, c.rows, false) && levels_of(e, c.k, c.a.buffer).back().stride == 1;
-  c.direct_b = parts(m, c.rows) <= 2 && in_place(c.b, c.n, c.width, true);
+  // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
+  // they lie. The last rows then overlap those before them (Product::tile). b must be packed to be
+  // streamed, but for a few rows.
+  const std::vector<Level> a_lies = levels_of(e, c.m, c.a.buffer),
+                           b_lies = levels_of(e, c.n, c.b.buffer);
+  c.direct_a = c.a.casts.empty() && levels_of(e, c.k, c.a.buffer).size() == 1 &&
+               (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
+  c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() &&
+               levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&
+               even(b_lies, c.width) && b_lies.back().stride == 1;
   const std::vector<Level> across = levels_of(e, c.n, out);
-  c.direct_c = plain(e, c) && c.k_blocks == 1 && across.back().stride == 1 && even(across, c.width) &&
-               even(levels_of(e, c.m, out), c.rows);
+  c.direct_c = plain(e, c) && c.k_blocks == 1 && across.back().stride == 1 &&
+               even(across, c.width) && even(levels_of(e, c.m, out), c.rows);
 
   // Workers share whole products, or rows or columns of each. What is not shared is packed by every
-  // worker: that side should be the shorter one. The estimate is for two workers, in vector operations.
-  const auto share = [&](std::int64_t extent, std::int64_t unit, std::int64_t other, bool packs_other) {
+  // worker: that side should be the shorter one. The estimate is for two workers, in vector
+  // operations.
+  const auto share = [&](std::int64_t extent, std::int64_t unit, std::int64_t other,
+                         bool packs_other) {
     const double mine = static_cast<double>(parts(parts(extent, unit), 2) * unit);
     const double pack = packs_other ? 5.0 : 0.0;
-    return mine * static_cast<double>(other) + pack * static_cast<double>(other) + (packs_other ? 0 : 5.0 * mine);
+    return mine * static_cast<double>(other) + pack * static_cast<double>(other) +
+           (packs_other ? 0 : 5.0 * mine);
   };
   c.split_n = share(n, c.width, m, !c.direct_a) < share(m, c.rows, n, !c.direct_b);
   c.splits = c.batch.extent >= 16 ? 1 : c.split_n ? parts(n, c.width) : parts(m, c.rows);
@@ -144,7 +158,8 @@ void choose_blocks(const Emitter& e, Contraction& c) {
 // A short contraction over many batches does better with a dot product a lane. Costs in vector
 // instructions: packing, a call and a tile for each batch against loads for every product.
 void choose_along_batch(const Emitter& e, Contraction& c) {
-  const double m = static_cast<double>(c.m.extent), n = static_cast<double>(c.n.extent), k = static_cast<double>(c.k.extent);
+  const double m = static_cast<double>(c.m.extent), n = static_cast<double>(c.n.extent),
+               k = static_cast<double>(c.k.extent);
   const Tile tile = best_tile(e.target, c.lanes, c.m.extent, c.n.extent, c.k.extent);
   const double tiled = tile.cost * k + (m + n) * k * 0.4 + 120;
   const double lanes = m * n * k * 12 / c.lanes;
@@ -180,7 +195,8 @@ Contraction plan_contraction(const Emitter& e) {
   for (std::size_t r = 0; r < results.size(); ++r)
     if (results[r] == c.value) c.result = static_cast<int>(r);
 
-  const Type &a = e.kernel.type(op.operands[0]), &b = e.kernel.type(op.operands[1]), &out = e.kernel.type(c.value);
+  const Type &a = e.kernel.type(op.operands[0]), &b = e.kernel.type(op.operands[1]),
+             &out = e.kernel.type(c.value);
   AxisRole only_a, only_b;
   const auto put = [&](AxisRole& role, AxisId axis) {
     role.extent *= e.kernel.extent(axis);
@@ -216,7 +232,8 @@ llvm::Value* level_offset(Emitter& e, const std::vector<Level>& levels, llvm::Va
   return sum;
 }
 
-void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo, llvm::Value* hi, Stretch body) {
+void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo, llvm::Value* hi,
+                   Stretch body) {
   const Level inner = levels.back();
   if (levels.size() == 1) return body(lo, hi, e.i64(0), inner.stride);
   const std::vector<Level> outer(levels.begin(), levels.end() - 1);

@@ -12,15 +12,15 @@ namespace gradc {
 // One operation of kind unary, binary or ternary. Operands have `lanes` elements each; `from` is the dtype
 // of the last operand (of the only one; of both; of select's branches, its first operand being a bool),
 // `to` the result's. Supported: f32, f64, i32, i64, bool as the type rules allow; NaN as ir/ops.def says.
-llvm::Value* emit_elementwise(Emitter& e, Opcode code, std::span<llvm::Value* const> operands, DType from, DType to,
-                              int lanes);
+llvm::Value* emit_elementwise(Emitter& e, Opcode code, std::span<llvm::Value* const> operands,
+                              DType from, DType to, int lanes);
 
 // Draws in [0, 1) (ir/philox.h): seed, step, site are i64 scalars, index has `lanes` i64 elements.
-llvm::Value* emit_uniform(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site, llvm::Value* index,
-                          DType to, int lanes);
+llvm::Value* emit_uniform(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site,
+                          llvm::Value* index, DType to, int lanes);
 // The same for `lanes` consecutive indices from `first` (i64) on. lanes and first are multiples of 4: each
 // block of four words is computed once.
-llvm::Value* emit_uniform_run(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site, llvm::Value* first,
-                              DType to, int lanes);
+llvm::Value* emit_uniform_run(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site,
+                              llvm::Value* first, DType to, int lanes);
 
 }  // namespace gradc

@@ -6,9 +6,9 @@
 
 namespace gradc {
 
-Result<Done> emit_contract(Emitter& e);   // contract.cpp
-Result<Done> emit_map(Emitter& e);        // map.cpp
-Result<Done> emit_rows(Emitter& e);       // rows.cpp
-Result<Done> emit_read(Emitter& e);       // read.cpp
+Result<Done> emit_contract(Emitter& e);  // contract.cpp
+Result<Done> emit_map(Emitter& e);  // map.cpp
+Result<Done> emit_rows(Emitter& e);  // rows.cpp
+Result<Done> emit_read(Emitter& e);  // read.cpp
 
 }  // namespace gradc

@@ -2,6 +2,7 @@
 // element is computed by the same operations wherever it lies and whoever computes it.
 #include <algorithm>
 
+#include "codegen/elementwise.h"
 #include "codegen/families.h"
 #include "codegen/space.h"
 
@@ -12,6 +13,7 @@ namespace {
 constexpr double least_parallel_work = 1 << 17;
 constexpr std::int64_t least_units = 64;   // so that workers' shares differ by little
 constexpr std::int64_t least_run = 1024;   // elements of a unit that is cut from a longer run
+constexpr std::int64_t tile = 16;          // positions that share the cache lines of a transposed operand
 
 class Map {
  public:
@@ -21,17 +23,16 @@ class Map {
     const AxisList& axes = e_.kernel.type(results_[0]).axes;
     std::vector<Dimension> dims = space_.dimensions(axes);
     const int cost = work(e_, results_);
-    const double elements = static_cast<double>(product(dims));
-    e_.out.parallel = elements * cost >= least_parallel_work;
-    choose_lanes(dims, axes, cost);
+    e_.out.parallel = static_cast<double>(product(dims)) * cost >= least_parallel_work;
+    base_ = make_point(e_, 1);
+    set_single_axes(e_, base_, axes);
+    choose_loops(std::move(dims), cost);
     units();
     return Done{};
   }
 
  private:
-  void choose_lanes(std::vector<Dimension> dims, const AxisList& axes, int cost) {
-    base_ = make_point(e_, 1);
-    set_single_axes(e_, base_, axes);
+  void choose_loops(std::vector<Dimension> dims, int cost) {
     if (dims.empty()) return;
     std::size_t best = dims.size() - 1;
     for (std::size_t i = dims.size(); i-- > 0;)
@@ -40,10 +41,30 @@ class Map {
     dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(best));
     outer_ = std::move(dims);
     lanes_ = e_.target.lanes();
+    for (const Op& op : e_.kernel.ops) draws_ = draws_ || op.code == Opcode::uniform_;
     // Several vectors a turn hide latencies where there is little to do for each; where there is much, one
-    // vector's operations do that for themselves.
-    unroll_ = cost <= 12 ? 4 : cost <= 40 ? 2 : 1;
+    // vector's operations do that for themselves. Draws come in fours.
+    unroll_ = cost <= 12 || (draws_ && cost <= 60) ? 4 : cost <= 40 ? 2 : 1;
     while (unroll_ > 1 && lane_.extent < 2 * unroll_ * lanes_) unroll_ /= 2;
+    choose_tile();
+  }
+
+  // An operand whose neighbours in memory lie along another axis than the lanes: its cache lines serve
+  // several positions along that axis, one after the other. The innermost loop walks a tile of them.
+  void choose_tile() {
+    for (std::size_t i = 0; i < outer_.size(); ++i) {
+      const AxisId a = outer_[i].axis;
+      const bool crossed = std::any_of(space_.walks().begin(), space_.walks().end(), [&](const Walk& w) {
+        const std::int64_t along = w.stride[lane_.axis.index];
+        return w.buffer >= 0 && w.stride[a.index] == 1 && (along > 1 || w.irregular[lane_.axis.index]);
+      });
+      if (!crossed || outer_[i].extent < 2) continue;
+      tiled_ = outer_[i];
+      outer_[i].extent = (tiled_.extent + tile - 1) / tile;
+      std::rotate(outer_.begin() + static_cast<std::ptrdiff_t>(i), outer_.begin() + static_cast<std::ptrdiff_t>(i) + 1, outer_.end());
+      unroll_ = 1;
+      return;
+    }
   }
 
   // The space is cut into units: positions along the outermost loops and, if these are few, pieces of the
@@ -55,7 +76,7 @@ class Map {
     std::int64_t piece = std::max<std::int64_t>(lane_.extent, 1), pieces = 1;
     if (count < least_units && piece > least_run) {
       const std::int64_t wanted = (least_units + count - 1) / std::max<std::int64_t>(count, 1);
-      const std::int64_t step = lanes_ * unroll_;
+      const std::int64_t step = std::int64_t{lanes_} * unroll_;
       piece = std::max<std::int64_t>((lane_.extent + wanted - 1) / wanted, least_run);
       piece = (piece + step - 1) / step * step;
       pieces = (lane_.extent + piece - 1) / piece;
@@ -92,44 +113,90 @@ class Map {
       for (int r = 0; r < static_cast<int>(results_.size()); ++r) values.store_result(r);
       return;
     }
-    Values outside(e_, point);
-    invariants_.clear();
-    for (ValueId v : invariant_values(e_, results_, std::span(&lane_, 1)))
-      invariants_.emplace_back(v, outside.get(v));
-    const std::int64_t turn = lanes_ * unroll_;
+    if (tiled_.axis.valid()) return run_tile(point, lo, hi);
+    const Invariants outside = invariants(point);
+    const std::int64_t turn = std::int64_t{lanes_} * unroll_;
     llvm::Value* whole = e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(turn)), turn));
-    e_.loop(lo, whole, turn, [&](llvm::Value* i) { vectors(point, i, unroll_, nullptr); });
+    e_.loop(lo, whole, turn, [&](llvm::Value* i) { vectors(point, outside, i, unroll_, nullptr); });
     if (lane_.extent % turn == 0) return;
-    e_.loop(whole, hi, lanes_, [&](llvm::Value* i) {
-      // The mask costs little, and a separate loop for whole vectors would double the code.
-      vectors(point, i, 1, lane_.extent % lanes_ == 0 ? nullptr : e_.first_lanes(e_.ir.CreateSub(hi, i), lanes_));
-    });
+    // The mask costs little; a loop of whole vectors besides would be as much code again.
+    e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { vectors(point, outside, i, 1, mask(i, hi)); });
+  }
+
+  void run_tile(const Point& point, llvm::Value* lo, llvm::Value* hi) {
+    llvm::Value* first = e_.mul(point.index[tiled_.axis.index].first, tile);
+    llvm::Value* end = e_.min(e_.add(first, tile), e_.i64(tiled_.extent));
+    const auto walk = [&](llvm::Value* i, llvm::Value* on) {
+      e_.loop(first, end, 1, [&](llvm::Value* t) {
+        Point p = point;
+        set_dimension(e_, p, tiled_, t);
+        vectors(p, invariants(p), i, 1, on);
+      });
+    };
+    llvm::Value* whole = e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(lanes_)), lanes_));
+    e_.loop(lo, whole, lanes_, [&](llvm::Value* i) { walk(i, nullptr); });
+    if (lane_.extent % lanes_ != 0) e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { walk(i, mask(i, hi)); });
+  }
+
+  llvm::Value* mask(llvm::Value* i, llvm::Value* hi) {
+    return lane_.extent % lanes_ == 0 ? nullptr : e_.first_lanes(e_.ir.CreateSub(hi, i), lanes_);
+  }
+
+  // What all elements along the lanes share.
+  using Invariants = std::vector<std::pair<ValueId, llvm::Value*>>;
+  Invariants invariants(const Point& point) {
+    Values outside(e_, point);
+    Invariants out;
+    for (ValueId v : invariant_values(e_, results_, std::span(&lane_, 1))) out.emplace_back(v, outside.get(v));
+    return out;
   }
 
   // All values first, then all stores: a result may lie where an operand does.
-  void vectors(const Point& point, llvm::Value* first, int count, llvm::Value* mask) {
+  void vectors(const Point& point, const Invariants& outside, llvm::Value* first, int count, llvm::Value* on) {
     std::vector<std::unique_ptr<Values>> at;
     for (int k = 0; k < count; ++k) {
       Point p = point;
       p.lanes = lanes_;
-      p.mask = mask;
+      p.mask = on;
       set_dimension(e_, p, lane_, e_.add(first, std::int64_t{k} * lanes_), 1, lanes_);
       at.push_back(std::make_unique<Values>(e_, p));
-      for (const auto& [v, x] : invariants_) at.back()->bind_uniform(v, x);
-      for (ValueId r : results_) at.back()->get(r);
+      for (const auto& [v, x] : outside) at.back()->bind_uniform(v, x);
     }
+    if (count > 1 && draws_) draw_together(at);
+    for (auto& values : at)
+      for (ValueId r : results_) values->get(r);
     for (auto& values : at)
       for (int r = 0; r < static_cast<int>(results_.size()); ++r) values->store_result(r);
+  }
+
+  // Draws of neighbouring vectors: one block of four words fills four lanes, so that rounds on as many
+  // blocks as there are lanes fill four vectors.
+  void draw_together(std::vector<std::unique_ptr<Values>>& at) {
+    const int count = static_cast<int>(at.size());
+    for (const Op& op : e_.kernel.ops) {
+      if (op.code != Opcode::uniform_) continue;
+      const ValueId v = op.results[0];
+      const Index index = draw_index(e_, at[0]->point(), v);
+      if (!has_axis(lane_, e_.kernel.type(v).axes) || index.each != nullptr || index.step != 1 || index.multiple % 4 != 0) continue;
+      llvm::Value* scalars[3];
+      for (std::size_t k = 0; k < 3; ++k) scalars[k] = at[0]->scalar(op.operands[k]);
+      llvm::Value* all = emit_uniform_run(e_, scalars[0], scalars[1], scalars[2], index.first, e_.kernel.type(v).dtype, count * lanes_);
+      for (int k = 0; k < count; ++k) {
+        std::vector<int> part;
+        for (int lane = 0; lane < lanes_; ++lane) part.push_back(k * lanes_ + lane);
+        at[static_cast<std::size_t>(k)]->bind(v, e_.ir.CreateShuffleVector(all, part));
+      }
+    }
   }
 
   Emitter& e_;
   const std::vector<ValueId>& results_;
   Space space_;
   Point base_;
-  Dimension lane_;
-  std::vector<Dimension> outer_;
+  Dimension lane_, tiled_;         // tiled_: its axis is invalid where there is none
+  std::vector<Dimension> outer_;   // of the tiled one, tiles
   int lanes_ = 1, unroll_ = 1;
-  std::vector<std::pair<ValueId, llvm::Value*>> invariants_;
+  bool draws_ = false;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Owns the making of one kernel's LLVM module: context, builder, entry function, structured control flow,
-// memory access by dtype, the pass pipeline and emission. It knows nothing of what kernels compute.
+// Owns the making of one kernel's LLVM module: context, builder, entry function, structured control
+// flow, memory access by dtype, the pass pipeline and emission. It knows nothing of what kernels
+// compute.
 #pragma once
 
 #include <llvm/ADT/STLFunctionalExtras.h>
@@ -22,12 +23,14 @@ class TargetMachine;
 
 namespace gradc {
 
-// How a value of a kernel stands in registers: `lanes` elements as <lanes x T>, or plain T where lanes is
+// How a value of a kernel stands in registers: `lanes` elements as <lanes x T>, or plain T where
+// lanes is
 // 1. f32 float, f64 double, i32, i64; a bool is i1 in registers and a byte (0 or 1) in memory.
 // Arithmetic carries no fast-math flags: each operation rounds; fma is asked for by name.
 class Emitter {
  public:
-  Emitter(const Program& program, const KernelInstance& instance, const Target& target, std::string_view symbol);
+  Emitter(const Program& program, const KernelInstance& instance, const Target& target,
+          std::string_view symbol);
   ~Emitter();
   Emitter(const Emitter&) = delete;
   Emitter& operator=(const Emitter&) = delete;
@@ -37,22 +40,25 @@ class Emitter {
   const KernelInstance& instance;
   const Function& kernel;
   const Target& target;
-  // phases, shared_bytes, local_bytes and parallel are the family's to set; compile() fills in the rest.
+  // phases, shared_bytes, local_bytes and parallel are the family's to set; compile() fills in the
+  // rest.
   Compiled out;
 
   // ---- LLVM
   std::unique_ptr<llvm::LLVMContext> context;
   std::unique_ptr<llvm::Module> module;
-  llvm::IRBuilder<> ir;                       // stands in the entry's body at first
+  llvm::IRBuilder<> ir;  // stands in the entry's body at first
   llvm::Function* entry = nullptr;
   llvm::Value *worker = nullptr, *workers = nullptr, *phase = nullptr;  // i64
-  llvm::Value *shared = nullptr, *local = nullptr;                      // ptr, 64-byte aligned
+  llvm::Value *shared = nullptr, *local = nullptr;  // ptr, 64-byte aligned
 
   // ---- buffers: arguments, then results; addresses are loaded once at the head of the entry
   int argument_count() const { return static_cast<int>(kernel.body().arguments.size()); }
-  int buffer_count() const { return argument_count() + static_cast<int>(kernel.body().results.size()); }
+  int buffer_count() const {
+    return argument_count() + static_cast<int>(kernel.body().results.size());
+  }
   llvm::Value* buffer(int i) const { return buffers_[static_cast<std::size_t>(i)]; }
-  ValueId buffer_value(int i) const;          // the argument, or the result
+  ValueId buffer_value(int i) const;  // the argument, or the result
   const Type& buffer_type(int i) const { return kernel.type(buffer_value(i)); }
   // In elements, 0 if the buffer's type lacks the axis.
   std::int64_t stride(int i, AxisId axis) const;
@@ -64,30 +70,37 @@ class Emitter {
   // A number of the dtype in every lane (a bool: x ≠ 0).
   llvm::Constant* constant(DType dtype, double x, int lanes = 1);
   llvm::Constant* integer(DType dtype, std::int64_t x, int lanes = 1);
-  llvm::Value* splat(llvm::Value* scalar, int lanes);          // itself if lanes is 1
-  llvm::Constant* iota(int lanes);                             // <lanes x i64> 0 1 2 …
+  llvm::Value* splat(llvm::Value* scalar, int lanes);  // itself if lanes is 1
+  llvm::Constant* iota(int lanes);  // <lanes x i64> 0 1 2 …
   // i1 of `lanes`: lane k is on where k < n (i64, may be negative or beyond).
   llvm::Value* first_lanes(llvm::Value* n, int lanes);
 
   // ---- integers known or unknown; folded where both are constants
   llvm::Value* add(llvm::Value* a, llvm::Value* b) { return ir.CreateAdd(a, b, "", false, true); }
   llvm::Value* add(llvm::Value* a, std::int64_t b) { return b == 0 ? a : add(a, i64(b)); }
-  llvm::Value* mul(llvm::Value* a, std::int64_t b) { return b == 1 ? a : ir.CreateMul(a, i64(b), "", false, true); }
-  llvm::Value* min(llvm::Value* a, llvm::Value* b);            // signed, i64
+  llvm::Value* mul(llvm::Value* a, std::int64_t b) {
+    return b == 1 ? a : ir.CreateMul(a, i64(b), "", false, true);
+  }
+  llvm::Value* min(llvm::Value* a, llvm::Value* b);  // signed, i64
   llvm::Value* max(llvm::Value* a, llvm::Value* b);
-  llvm::Value* ceil_div(llvm::Value* a, std::int64_t b);       // a ≥ 0, b > 0
+  llvm::Value* ceil_div(llvm::Value* a, std::int64_t b);  // a ≥ 0, b > 0
 
-  // ---- memory. Indices are elements of the dtype, and may lie outside where a mask is off; alignment is the
-  // dtype's own.
+  // ---- memory. Indices are elements of the dtype, and may lie outside where a mask is off;
+  // alignment is the dtype's own.
   llvm::Value* at(llvm::Value* base, llvm::Value* index, DType dtype);
   llvm::Value* at_byte(llvm::Value* base, std::int64_t bytes);
-  // Consecutive elements. mask: i1 of `lanes` or null; what is masked reads as 0 and is not touched.
+  // Consecutive elements. mask: i1 of `lanes` or null; what is masked reads as 0 and is not
+  // touched.
   llvm::Value* load(llvm::Value* address, DType dtype, int lanes, llvm::Value* mask = nullptr);
-  void store(llvm::Value* x, llvm::Value* address, DType dtype, int lanes, llvm::Value* mask = nullptr);
+  void store(llvm::Value* x, llvm::Value* address, DType dtype, int lanes,
+             llvm::Value* mask = nullptr);
   // Elements at base[index[k]], index <lanes x i64> (i64 where lanes is 1).
-  llvm::Value* gather(llvm::Value* base, llvm::Value* index, DType dtype, int lanes, llvm::Value* mask = nullptr);
+  llvm::Value* gather(llvm::Value* base, llvm::Value* index, DType dtype, int lanes,
+                      llvm::Value* mask = nullptr);
   void scatter(llvm::Value* x, llvm::Value* base, llvm::Value* index, DType dtype, int lanes,
                llvm::Value* mask = nullptr);
+  // Asks for the cache line at an address, which need not exist. near: into the L1, else the L2.
+  void prefetch(llvm::Value* address, bool write = false, bool near = true);
   // A read-only table in the module.
   llvm::Value* table(std::span<const std::int64_t> values, std::string_view name);
   // Uninitialised space in the frame of the current function, 64-byte aligned.
@@ -95,12 +108,16 @@ class Emitter {
 
   // ---- control flow; each leaves the builder behind what it made
   using Body = llvm::function_ref<void(llvm::Value* i)>;
-  using Carry = llvm::function_ref<std::vector<llvm::Value*>(llvm::Value* i, std::span<llvm::Value* const> state)>;
+  using Carry = llvm::function_ref<std::vector<llvm::Value*>(llvm::Value* i,
+                                                             std::span<llvm::Value* const> state)>;
   using Block = llvm::function_ref<void()>;
   // for (i = lo; i < hi; i += step), step > 0.
   void loop(llvm::Value* lo, llvm::Value* hi, std::int64_t step, Body body);
-  void loop(std::int64_t lo, std::int64_t hi, std::int64_t step, Body body) { loop(i64(lo), i64(hi), step, body); }
-  // The same with state: `first` before the first turn, the body gives the next, the last is returned.
+  void loop(std::int64_t lo, std::int64_t hi, std::int64_t step, Body body) {
+    loop(i64(lo), i64(hi), step, body);
+  }
+  // The same with state: `first` before the first turn, the body gives the next, the last is
+  // returned.
   std::vector<llvm::Value*> loop(llvm::Value* lo, llvm::Value* hi, std::int64_t step,
                                  std::span<llvm::Value* const> first, Carry body);
   void when(llvm::Value* condition, Block then, Block otherwise = [] {});

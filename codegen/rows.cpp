@@ -12,6 +12,7 @@ namespace gradc {
 namespace {
 
 constexpr std::int64_t lane_block = 4096;          // elements of a run summed on their own
+constexpr std::int64_t least_apart = 256;          // a run so long is summed on its own, too
 constexpr std::int64_t long_block = 64 << 10;      // elements of a piece of a long row
 constexpr std::int64_t least_long = 256 << 10;     // from here on a row is long …
 constexpr std::int64_t few_rows = 8;               // … if there are fewer than this
@@ -52,7 +53,9 @@ class ByLanes {
     if (straight_)
       for (std::int64_t i = 0; i < lane_.extent; i += lanes_)
         vectors.push_back(at(point, e_.i64(i), lane_.extent - i < lanes_ ? e_.i64(lane_.extent - i) : nullptr, {}));
-    for (const Pass& pass : k_.plan.passes) {
+    for (std::size_t p = 0; p < k_.plan.passes.size(); ++p) {
+      const Pass& pass = k_.plan.passes[p];
+      read_for_row(k_, p, row);
       const Bound bound = invariants(pass, row);
       if (straight_) {
         for (At& a : vectors) bound.bind(*a.values);
@@ -85,7 +88,13 @@ class ByLanes {
     return loop(k_, outer.lo, outer.hi, 1, none, [&](llvm::Value* o, Accumulators& state) {
       Point p = row;
       set_decoded(e_, p, outer_, o);
-      state = in_blocks(pass, p, bound, {e_.i64(0), e_.i64(lane_.extent)}, e_.mul(o, padded_), state, saved);
+      const bool apart = lane_.extent >= least_apart;   // shorter chains of additions err less
+      const Accumulators run = in_blocks(pass, p, bound, {e_.i64(0), e_.i64(lane_.extent)}, e_.mul(o, padded_),
+                                         apart ? none : state, saved);
+      if (apart)
+        state.merge(run);
+      else
+        state = run;
     });
   }
 
@@ -274,10 +283,10 @@ Result<Done> emit_rows(Emitter& e) {
   }
   constexpr std::int64_t least_streamed = 17;  // rows: fewer are read side by side
   if (best == nullptr || kept != nullptr) {
-    const bool streams = kept != nullptr && k.plan.passes.size() == 1 && k.length >= least_streamed;
+    const bool streams = kept != nullptr && k.plan.passes.size() == 1 && k.length >= least_streamed && !k.plan.guarded;
     streams ? emit_streamed_columns(k, *kept) : emit_columns(k, kept);
   } else {
-    k.rows < few_rows && k.length >= least_long ? emit_long_rows(k, *best) : emit_row_by_row(k, *best);
+    k.rows < few_rows && k.length >= least_long && !k.plan.guarded ? emit_long_rows(k, *best) : emit_row_by_row(k, *best);
   }
   return Done{};
 }

@@ -82,7 +82,8 @@ Accumulators in_blocks(const RowsKernel& k, const Pass& pass, int tracks, int la
 Accumulators loop(const RowsKernel& k, llvm::Value* lo, llvm::Value* hi, std::int64_t step, const Accumulators& from,
                   llvm::function_ref<void(llvm::Value* i, Accumulators& state)> body);
 
-// Rows of the plan that take part in nothing along R.
+// Before pass p: what row results read and can be read by then.
+void read_for_row(const RowsKernel& k, std::size_t p, Values& row);
 void store_row_results(const RowsKernel& k, Values& row);
 
 void emit_row_by_row(RowsKernel& k, const Dimension& lane);        // lanes along the reduced axis `lane`

@@ -125,6 +125,12 @@ Accumulators in_blocks(const RowsKernel& k, const Pass& pass, int tracks, int la
   });
 }
 
+void read_for_row(const RowsKernel& k, std::size_t p, Values& row) {
+  if (!k.plan.guarded) return;
+  for (const auto& [v, stage] : k.plan.row_reads)
+    if (stage <= static_cast<int>(p)) row.get(v);
+}
+
 void store_row_results(const RowsKernel& k, Values& row) {
   for (int r : k.plan.row_results) row.get(k.e.kernel.body().results[static_cast<std::size_t>(r)]);
   for (int r : k.plan.row_results) row.store_result(r);

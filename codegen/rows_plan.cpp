@@ -107,6 +107,20 @@ RowsPlan plan_rows(const Emitter& e, bool keep) {
     stores.emplace_back(stage[v.index], static_cast<int>(i));
     last = std::max(last, stage[v.index]);
   }
+  std::vector<ValueId> rows;
+  for (int i : plan.row_results) rows.push_back(body.results[static_cast<std::size_t>(i)]);
+  visit(e, rows, [&](ValueId v) {
+    const OpId def = e.kernel.value(v).def;
+    if (!def.valid() || is_address_op(e.kernel.op(def).code)) plan.row_reads.emplace_back(v, stage[v.index]);
+    return !def.valid() || facts(e.kernel.op(def).code).kind != Kind::reduce;
+  });
+  for (const auto& [pass, index] : stores)
+    if (e.instance.buffers[static_cast<std::size_t>(e.argument_count() + index)].alias >= 0)
+      for (const auto& [v, s] : plan.row_reads)
+        if (e.kernel.value(v).def.valid()) {   // an argument of its own kind is no result's place
+          plan.guarded = true;
+          last = std::max(last, s);
+        }
   plan.passes.resize(static_cast<std::size_t>(last) + 1);
   for (const auto& [pass, index] : at) {
     plan.passes[static_cast<std::size_t>(pass)].reductions.push_back(index);

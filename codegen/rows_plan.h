@@ -21,6 +21,10 @@ struct RowsPlan {
   std::vector<Reduction> reductions;
   std::vector<Pass> passes;
   std::vector<int> row_results;             // results without the reduced axes
+  // Reads that row results ask for, with the passes that they wait for. They come before stores, which may
+  // lie where they read.
+  std::vector<std::pair<ValueId, int>> row_reads;
+  bool guarded = false;                     // a result may lie where one of these reads
   std::vector<ValueId> saved;
 };
 

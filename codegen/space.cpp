@@ -232,7 +232,7 @@ double Space::cost(const std::vector<Dimension>& all, const Dimension& lane, int
   constexpr double gathered = 12, broadcast = 0.3;
   double each = 0;
   for (const Walk& w : walks_) {
-    if (w.buffer < 0) continue;
+    if (w.buffer < 0 || (w.store && !has_axis(lane, w.axes))) continue;
     const std::int64_t stride = w.stride[lane.axis.index];
     double c = w.irregular[lane.axis.index] ? gathered : stride == 1 ? 1 : stride == 0 ? broadcast : gathered;
     if (w.store) c = stride == 1 ? 2 : gathered * 2;

@@ -1,150 +1,11 @@
-// A kernel's values at a point: elementwise operations by codegen/elementwise.h, address operations walked
-// from the value that is asked for back to an argument, turning positions into positions of the operand.
+// A kernel's values at a point: elementwise operations by codegen/elementwise.h, address operations
+// walked from the value that is asked for back to an argument, turning positions into positions of
+// the operand.
 #include "codegen/values.h"
-
-#include <algorithm>
-#include <cstdlib>
 
 #include "codegen/elementwise.h"
 
 namespace gradc {
-namespace {
-
-bool linear(const Index& x) { return x.each == nullptr; }
-
-Index constant_index(Emitter& e, std::int64_t k) {
-  return {.first = e.i64(k), .multiple = k == 0 ? std::int64_t{1} << 30 : std::abs(k)};
-}
-
-bool is_zero(const Index& x) {
-  const auto* first = x.first == nullptr ? nullptr : llvm::dyn_cast<llvm::ConstantInt>(x.first);
-  return linear(x) && x.step == 0 && first != nullptr && first->isZero();
-}
-
-// k + m·x.
-Index affine(Emitter& e, const Index& x, std::int64_t m, std::int64_t k, int lanes) {
-  if (is_zero(x) || m == 0) return constant_index(e, k);
-  if (!linear(x)) {
-    llvm::Value* scaled = m == 1 ? x.each : e.ir.CreateMul(x.each, e.integer(DType::i64, m, lanes));
-    return {.each = k == 0 ? scaled : e.ir.CreateAdd(scaled, e.integer(DType::i64, k, lanes))};
-  }
-  const bool kept = k == 0 && m > 0 && x.multiple <= (std::int64_t{1} << 31) / m;
-  return {.first = e.add(e.mul(x.first, m), k), .step = x.step * m, .multiple = kept ? x.multiple * m : 1};
-}
-
-Index sum(Emitter& e, const Index& a, const Index& b, int lanes) {
-  if (is_zero(a)) return b;
-  if (is_zero(b)) return a;
-  if (linear(a) && linear(b)) {
-    Index out{.first = e.add(a.first, b.first), .step = a.step + b.step, .multiple = 1};
-    // The larger multiple survives where the smaller divides it.
-    const std::int64_t least = std::min(a.multiple, b.multiple), most = std::max(a.multiple, b.multiple);
-    if (most % least == 0) out.multiple = least;
-    return out;
-  }
-  return {.each = e.ir.CreateAdd(every_lane(e, a, lanes), every_lane(e, b, lanes))};
-}
-
-// i1 of lanes: lo ≤ x < hi.
-llvm::Value* within(Emitter& e, const Index& x, llvm::Value* lo, llvm::Value* hi, int lanes) {
-  if (linear(x) && x.step == 0)
-    return e.splat(e.ir.CreateAnd(e.ir.CreateICmpSGE(x.first, lo), e.ir.CreateICmpSLT(x.first, hi)), lanes);
-  llvm::Value* v = every_lane(e, x, lanes);
-  return e.ir.CreateAnd(e.ir.CreateICmpSGE(v, e.splat(lo, lanes)), e.ir.CreateICmpSLT(v, e.splat(hi, lanes)));
-}
-llvm::Value* within(Emitter& e, const Index& x, std::int64_t lo, std::int64_t hi, int lanes) {
-  return within(e, x, e.i64(lo), e.i64(hi), lanes);
-}
-
-llvm::Value* both(Emitter& e, llvm::Value* a, llvm::Value* b) {
-  if (a == nullptr) return b;
-  return b == nullptr ? a : e.ir.CreateAnd(a, b);
-}
-
-// Whether element `index` of a bundle's flat order has the flag. Runs of equal flags are found by binary
-// search: lanes mostly lie in one run, which takes a scalar search; else each lane searches.
-llvm::Value* emit_flags(Emitter& e, const Attr& attr, const Index& index, int lanes) {
-  const bool clip = e.program.text(attr.flag) == "clip";
-  std::vector<std::int64_t> ends;   // of runs; flags alternate
-  bool first = true, now = true;
-  std::int64_t at = 0;
-  for (const Leaf& leaf : leaves(e.program, attr.bundle)) {
-    const bool flag = clip ? leaf.member->clip : leaf.member->decay;
-    if (leaf.elements == 0) continue;
-    if (at == 0) first = now = flag;
-    if (flag != now) ends.push_back(at);
-    now = flag;
-    at += leaf.elements;
-  }
-  if (ends.empty()) return e.integer(DType::boolean, first, lanes);
-  const std::int64_t count = static_cast<std::int64_t>(ends.size());
-  int steps = 1;
-  while ((std::int64_t{1} << steps) <= count) ++steps;
-  ends.resize(std::size_t{1} << steps, INT64_MAX);   // one sentinel at least
-  llvm::Value* table = e.table(ends, "runs");
-  // How many ends are ≤ x; the count's parity gives the flag.
-  const auto search = [&](llvm::Value* x, int n) {
-    llvm::Value* low = e.integer(DType::i64, 0, n);
-    for (std::int64_t half = std::int64_t{1} << (steps - 1); half > 0; half /= 2) {
-      llvm::Value* tried = e.ir.CreateAdd(low, e.integer(DType::i64, half, n));
-      llvm::Value* end = e.gather(table, e.ir.CreateSub(tried, e.integer(DType::i64, 1, n)), DType::i64, n);
-      low = e.ir.CreateSelect(e.ir.CreateICmpSLE(end, x), tried, low);
-    }
-    return low;
-  };
-  const auto flag = [&](llvm::Value* low, int n) {
-    llvm::Value* odd = e.ir.CreateTrunc(low, e.type(DType::boolean, n));
-    return first ? e.ir.CreateNot(odd) : odd;
-  };
-  if (lanes == 1) return flag(search(every_lane(e, index, 1), 1), 1);
-  if (!linear(index)) return flag(search(index.each, lanes), lanes);
-  llvm::Value* low = search(index.first, 1);
-  llvm::Value* end = e.gather(table, low, DType::i64, 1);
-  llvm::Value* same = e.splat(flag(low, 1), lanes);
-  if (index.step == 0) return same;
-  const auto one = [&] { return std::vector<llvm::Value*>{same}; };
-  const auto many = [&] { return std::vector<llvm::Value*>{flag(search(every_lane(e, index, lanes), lanes), lanes)}; };
-  return e.choose(e.ir.CreateICmpSLT(e.add(index.first, index.step * (lanes - 1)), end), one, many)[0];
-}
-
-}  // namespace
-
-llvm::Value* every_lane(Emitter& e, const Index& index, int lanes) {
-  if (index.each != nullptr) return index.each;
-  if (lanes == 1) return index.first;
-  llvm::Value* first = e.splat(index.first, lanes);
-  if (index.step == 0) return first;
-  llvm::Value* along = e.ir.CreateMul(e.iota(lanes), e.integer(DType::i64, index.step, lanes));
-  return e.ir.CreateAdd(first, along);
-}
-
-std::pair<Index, Index> divide(Emitter& e, const Index& x, std::int64_t by, std::int64_t extent, int lanes) {
-  by = std::max<std::int64_t>(by, 1);
-  if (linear(x)) {
-    if (x.step == 0 || (x.step == 1 && by % lanes == 0 && x.multiple % lanes == 0)) {
-      // All lanes lie within one quotient.
-      const std::int64_t kept = x.multiple % by == 0 ? x.multiple / by : 1;
-      return {{.first = e.ir.CreateUDiv(x.first, e.i64(by)), .multiple = kept},
-              {.first = e.ir.CreateURem(x.first, e.i64(by)), .step = x.step, .multiple = by % x.multiple == 0 ? x.multiple : (x.step == 1 ? lanes : 1)}};
-    }
-    if (x.step > 0 && x.step % by == 0 && x.multiple % by == 0)
-      return {{.first = e.ir.CreateUDiv(x.first, e.i64(by)), .step = x.step / by}, constant_index(e, 0)};
-  }
-  llvm::Value* v = every_lane(e, x, lanes);
-  if (lanes == 1) return {{.each = e.ir.CreateUDiv(v, e.i64(by))}, {.each = e.ir.CreateURem(v, e.i64(by))}};
-  // 32-bit division by a constant is a multiplication on any vector unit; 64-bit is not.
-  const bool narrow = extent < (std::int64_t{1} << 31);
-  llvm::Type* wide = v->getType();
-  if (narrow) v = e.ir.CreateTrunc(v, e.type(DType::i32, lanes));
-  llvm::Constant* d = e.integer(narrow ? DType::i32 : DType::i64, by, lanes);
-  llvm::Value* q = e.ir.CreateUDiv(v, d);
-  llvm::Value* r = e.ir.CreateSub(v, e.ir.CreateMul(q, d));
-  if (narrow) {
-    q = e.ir.CreateZExt(q, wide);
-    r = e.ir.CreateZExt(r, wide);
-  }
-  return {{.each = q}, {.each = r}};
-}
 
 Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int lanes) {
   Index out = constant_index(e, 0);
@@ -157,16 +18,21 @@ Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int
   return out;
 }
 
-Point make_point(const Emitter& e, int lanes) { return {.index = std::vector<Index>(e.kernel.axes.size()), .lanes = lanes}; }
+Point make_point(const Emitter& e, int lanes) {
+  return {.index = std::vector<Index>(e.kernel.axes.size()), .lanes = lanes};
+}
 
-void set_axis(Point& point, AxisId axis, llvm::Value* first, std::int64_t step, std::int64_t multiple) {
+void set_axis(Point& point, AxisId axis, llvm::Value* first, std::int64_t step,
+              std::int64_t multiple) {
   point.index[axis.index] = {.first = first, .step = step, .multiple = multiple};
 }
 
-Values::Values(Emitter& e, const Point& point) : e_(e), point_(point), known_(e.kernel.values.size()), uniform_(e.kernel.values.size()) {
+Values::Values(Emitter& e, const Point& point)
+    : e_(e), point_(point), known_(e.kernel.values.size()), uniform_(e.kernel.values.size()) {
   const std::vector<ValueId>& arguments = e.kernel.body().arguments;
   argument_.assign(e.kernel.values.size(), -1);
-  for (std::size_t i = 0; i < arguments.size(); ++i) argument_[arguments[i].index] = static_cast<int>(i);
+  for (std::size_t i = 0; i < arguments.size(); ++i)
+    argument_[arguments[i].index] = static_cast<int>(i);
 }
 
 Values::~Values() = default;
@@ -213,11 +79,13 @@ llvm::Value* Values::emit(ValueId v) {
   if (is_elementwise(op.code)) {
     std::vector<llvm::Value*> operands;
     for (ValueId x : op.operands) operands.push_back(known_[x.index]);
-    return emit_elementwise(e_, op.code, operands, e_.kernel.type(op.operands.back()).dtype, dtype, lanes);
+    return emit_elementwise(e_, op.code, operands, e_.kernel.type(op.operands.back()).dtype, dtype,
+                            lanes);
   }
   switch (op.code) {
     case Opcode::constant_:
-      return is_real(dtype) ? e_.constant(dtype, op.attr.real, lanes) : e_.integer(dtype, op.attr.integer, lanes);
+      return is_real(dtype) ? e_.constant(dtype, op.attr.real, lanes)
+                            : e_.integer(dtype, op.attr.integer, lanes);
     case Opcode::position_: {
       Index at = point_.index[op.attr.to.index];
       if (!op.operands.empty()) at = sum(e_, at, {.first = scalar(op.operands[0])}, lanes);
@@ -228,19 +96,22 @@ llvm::Value* Values::emit(ValueId v) {
       for (AxisId a : e_.kernel.type(v).axes)
         at = sum(e_, affine(e_, at, e_.kernel.extent(a), 0, lanes), point_.index[a.index], lanes);
       if (linear(at) && at.step == 1 && lanes % 4 == 0 && at.multiple % 4 == 0)
-        return emit_uniform_run(e_, scalar(op.operands[0]), scalar(op.operands[1]), scalar(op.operands[2]), at.first,
-                                dtype, lanes);
-      return emit_uniform(e_, scalar(op.operands[0]), scalar(op.operands[1]), scalar(op.operands[2]),
-                          every_lane(e_, at, lanes), dtype, lanes);
+        return emit_uniform_run(e_, scalar(op.operands[0]), scalar(op.operands[1]),
+                                scalar(op.operands[2]), at.first, dtype, lanes);
+      return emit_uniform(e_, scalar(op.operands[0]), scalar(op.operands[1]),
+                          scalar(op.operands[2]), every_lane(e_, at, lanes), dtype, lanes);
     }
     case Opcode::flags_:
       return emit_flags(e_, op.attr, point_.index[e_.kernel.type(v).axes[0].index], lanes);
-    case Opcode::expand_: return known_[op.operands[0].index];
-    default: return read(v, {.index = point_.index});
+    case Opcode::expand_:
+      return known_[op.operands[0].index];
+    default:
+      return read(v, {.index = point_.index});
   }
 }
 
-// Walks address operations back to an argument. Only `concat`, which has several operands, recurses.
+// Walks address operations back to an argument. Only `concat`, which has several operands,
+// recurses.
 llvm::Value* Values::read(ValueId v, Place place) {
   const int lanes = point_.lanes;
   std::vector<Index>& index = place.index;
@@ -265,14 +136,17 @@ llvm::Value* Values::read(ValueId v, Place place) {
         at(a.from) = x;
         break;
       }
-      case Opcode::pick_: at(a.from) = based(constant_index(e_, a.integer)); break;
+      case Opcode::pick_:
+        at(a.from) = based(constant_index(e_, a.integer));
+        break;
       case Opcode::slice_: {
         const Index x = affine(e_, at(a.to), a.stride, a.integer, lanes);
         at(a.from) = based(x);
         break;
       }
       case Opcode::split_: {
-        const Index x = sum(e_, affine(e_, at(a.axes[0]), extent(a.axes[1]), 0, lanes), at(a.axes[1]), lanes);
+        const Index x =
+            sum(e_, affine(e_, at(a.axes[0]), extent(a.axes[1]), 0, lanes), at(a.axes[1]), lanes);
         at(a.from) = x;
         break;
       }
@@ -298,16 +172,22 @@ llvm::Value* Values::read(ValueId v, Place place) {
         at(a.to) = i;
         break;
       }
-      case Opcode::place_: only(within(e_, at(a.to), a.integer, a.integer + 1, lanes)); break;
-      case Opcode::bound_: only(within(e_, at(a.from), e_.i64(0), scalar(op.operands[1]), lanes)); break;
+      case Opcode::place_:
+        only(within(e_, at(a.to), a.integer, a.integer + 1, lanes));
+        break;
+      case Opcode::bound_:
+        only(within(e_, at(a.from), e_.i64(0), scalar(op.operands[1]), lanes));
+        break;
       case Opcode::gather_: {
         const Index x = integer_at(op.operands[1], place);
         only(within(e_, x, 0, extent(a.from), lanes));
         at(a.from) = x;
         break;
       }
-      case Opcode::concat_: return read_concat(op, place);
-      default: internal_error("an operation that is no address operation reads an argument in a kernel");
+      case Opcode::concat_:
+        return read_concat(op, place);
+      default:
+        internal_error("an operation that is no address operation reads an argument in a kernel");
     }
     v = op.operands[0];
   }
@@ -363,15 +243,20 @@ llvm::Value* Values::read_argument(ValueId v, const Place& place) {
     llvm::Value* x = e_.gather(base, every_lane(e_, offset, 1), dtype, 1, mask);
     return mask == nullptr ? x : e_.ir.CreateSelect(mask, x, e_.integer(dtype, 0));
   }
-  if (linear(offset) && offset.step == 1) return e_.load(e_.at(base, offset.first, dtype), dtype, lanes, mask);
+  if (linear(offset) && offset.step == 1)
+    return e_.load(e_.at(base, offset.first, dtype), dtype, lanes, mask);
   if (linear(offset) && offset.step == 0) {
-    if (mask == nullptr) return e_.splat(e_.load(e_.at(base, offset.first, dtype), dtype, 1), lanes);
+    if (mask == nullptr)
+      return e_.splat(e_.load(e_.at(base, offset.first, dtype), dtype, 1), lanes);
     llvm::Value* any = e_.ir.CreateOrReduce(mask);
     llvm::Value* x = e_.splat(e_.gather(base, offset.first, dtype, 1, any), lanes);
     return e_.ir.CreateSelect(mask, x, e_.integer(dtype, 0, lanes));
   }
   if (mask == nullptr) mask = e_.integer(DType::boolean, 1, lanes);
-  return e_.gather(base, every_lane(e_, offset, lanes), dtype, lanes, mask);
+  if (!linear(offset)) return e_.gather(base, offset.each, dtype, lanes, mask);
+  // Constant distances from one address: a gather with narrow indices.
+  return e_.gather(e_.at(base, offset.first, dtype), every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes),
+                   dtype, lanes, mask);
 }
 
 void Values::store_result(int r, llvm::Value* x) {
@@ -383,9 +268,13 @@ void Values::store_result(int r, llvm::Value* x) {
     return e_.store(x, e_.at(base, offset.first, dtype), dtype, lanes, point_.mask);
   llvm::Value* mask = point_.mask;
   if (mask == nullptr && lanes > 1) mask = e_.integer(DType::boolean, 1, lanes);
-  e_.scatter(x, base, every_lane(e_, offset, lanes), dtype, lanes, mask);
+  if (!linear(offset)) return e_.scatter(x, base, offset.each, dtype, lanes, mask);
+  e_.scatter(x, e_.at(base, offset.first, dtype), every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes),
+             dtype, lanes, mask);
 }
 
-void Values::store_result(int r) { store_result(r, get(e_.kernel.body().results[static_cast<std::size_t>(r)])); }
+void Values::store_result(int r) {
+  store_result(r, get(e_.kernel.body().results[static_cast<std::size_t>(r)]));
+}
 
 }  // namespace gradc

@@ -1,75 +1,72 @@
-// Owns the evaluation of a kernel's body at a point of its index space: sources, elementwise operations,
-// `expand` and address operations (ir/README.md), which become addresses and masks of loads. The anchors
-// (contractions, reductions, scatter, update) are the families': they bind the anchor's value before.
+// Owns the evaluation of a kernel's body at a point of its index space: sources, elementwise
+// operations, `expand` and address operations (ir/README.md), which become addresses and masks of
+// loads. The anchors (contractions, reductions, scatter, update) are the families': they bind the
+// anchor's value before.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "codegen/module.h"
+#include "codegen/index.h"
 
 namespace gradc {
 
-// An element's position along one axis, for all lanes: first + k·step in lane k, or (where that is not
-// so) one value a lane.
-struct Index {
-  llvm::Value* first = nullptr;     // i64
-  std::int64_t step = 0;
-  llvm::Value* each = nullptr;      // <lanes x i64>; when set, first and step do not count
-  std::int64_t multiple = 1;        // `first` is known to be a multiple of it
-};
-
 // Where values are computed: a position for every axis that they have, and which lanes exist.
 struct Point {
-  std::vector<Index> index;         // by AxisId.index; first == each == nullptr: the axis is not in scope
+  std::vector<Index> index;  // by AxisId.index; first == each == nullptr: the axis is not in scope
   int lanes = 1;
-  llvm::Value* mask = nullptr;      // i1 of `lanes`; null: all. Lanes that are off are neither read nor written
+  // i1 of `lanes`; null: all. Lanes that are off are neither read nor written.
+  llvm::Value* mask = nullptr;
 };
 
 // All axes of the kernel out of scope.
 Point make_point(const Emitter& e, int lanes);
-// `axis` at `first`, the same in all lanes, or (step 1) consecutive along the lanes. `multiple`: as in Index.
-void set_axis(Point& point, AxisId axis, llvm::Value* first, std::int64_t step = 0, std::int64_t multiple = 1);
+// `axis` at `first`, the same in all lanes, or (step 1) consecutive along the lanes. `multiple`: as
+// in Index.
+void set_axis(Point& point, AxisId axis, llvm::Value* first, std::int64_t step = 0,
+              std::int64_t multiple = 1);
 
-// Values at one point, each emitted once where it is first asked for (in the block where the builder
-// stands then: use one Values for straight-line code only).
+// Values at one point, each emitted once where it is first asked for (in the block where the
+// builder stands then: use one Values for straight-line code only).
 class Values {
  public:
   Values(Emitter& e, const Point& point);
   ~Values();
   const Point& point() const { return point_; }
-  void bind(ValueId v, llvm::Value* x) { known_[v.index] = x; }   // has `lanes` elements
-  // A value that is the same in every lane, as one element: a gather by it reads consecutive elements.
+  void bind(ValueId v, llvm::Value* x) { known_[v.index] = x; }  // has `lanes` elements
+  // A value that is the same in every lane, as one element: a gather by it reads consecutive
+  // elements.
   void bind_uniform(ValueId v, llvm::Value* x) { uniform_[v.index] = x; }
-  llvm::Value* get(ValueId v);                                    // `lanes` elements, dtype as in registers
+  llvm::Value* get(ValueId v);  // `lanes` elements, dtype as in registers
   // Stores x, the result `r` (0 for the first), at the point.
   void store_result(int r, llvm::Value* x);
-  void store_result(int r);                                       // its own value
+  void store_result(int r);  // its own value
 
  private:
-  // The element of `v` at explicit positions (by axis of v's type), 0 where `on` (i1 of lanes; null: all) is off.
+  // The element of `v` at explicit positions (by axis of v's type), 0 where `on` (i1 of lanes;
+  // null: all) is off.
   struct Place {
-    std::vector<Index> index;       // by AxisId.index
+    std::vector<Index> index;  // by AxisId.index
     llvm::Value* on = nullptr;
   };
   llvm::Value* emit(ValueId v);
-  llvm::Value* scalar(ValueId v);   // of a value without axes, as one element
+  llvm::Value* scalar(ValueId v);  // of a value without axes, as one element
   llvm::Value* read(ValueId v, Place place);
   llvm::Value* read_concat(const Op& op, const Place& place);
   llvm::Value* read_argument(ValueId v, const Place& place);
   Index integer_at(ValueId v, const Place& place);
   Emitter& e_;
   Point point_;
-  std::vector<llvm::Value*> known_, uniform_;   // by ValueId.index
-  std::vector<int> argument_;               // by ValueId.index: which buffer, or −1
+  std::vector<llvm::Value*> known_, uniform_;  // by ValueId.index
+  std::vector<int> argument_;  // by ValueId.index: which buffer, or −1
   std::unique_ptr<Values> scalars_;
 };
 
-// The offset in elements into a buffer at positions `index` (by AxisId.index) along its type's axes.
+// The offset in elements into a buffer at positions `index` (by AxisId.index) along its type's
+// axes.
 Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int lanes);
-// Quotient and remainder by a positive constant of x, which is in 0 … extent − 1 wherever it counts.
-std::pair<Index, Index> divide(Emitter& e, const Index& x, std::int64_t by, std::int64_t extent, int lanes);
-// All lanes of an index as <lanes x i64> (i64 where lanes is 1).
-llvm::Value* every_lane(Emitter& e, const Index& index, int lanes);
+// codegen/flags.cpp: whether element `index` of a bundle's flat order has the flag that `attr`
+// names.
+llvm::Value* emit_flags(Emitter& e, const Attr& attr, const Index& index, int lanes);
 
 }  // namespace gradc

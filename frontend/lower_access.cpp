@@ -12,7 +12,7 @@ Term Lowerer::list(const ast::Expr& e) {
   Term x = eval(e.operands[0]);
   if (!x.ok()) return {};
   if (x.is_number()) {
-    report_.error(e.point, fmt::format("`{}` is a number and has no axes", report_.text(e.at)));
+    report_.error(e.point, fmt::format("`{}` is a number and has no axes", report_.text(expr(e.operands[0]).at)));
     return {};
   }
   Axes listed;

@@ -34,7 +34,7 @@ struct Lowerer::Arguments {
 bool Lowerer::stopped() {
   if (report_.full()) return true;
   if (graph_.nodes.size() < max_operations && calls_ < max_calls) return false;
-  report_.error(frame_.statement != nullptr ? frame_.statement->at : Span{},
+  report_.error(here_,
                 calls_ < max_calls ? fmt::format("the model has more than {} operations, calls and turns counted", max_operations)
                                    : fmt::format("the model has more than {} calls of blocks", max_calls));
   return true;
@@ -45,11 +45,17 @@ bool Lowerer::match_arguments(const ast::Expr& e, Arguments& a) {
   for (const ast::Formal& f : block.formals)
     for (const ast::Word& w : f.axes)
       if (a.axis(w.text) == nullptr) a.axes.push_back({.name = w.text});
-  for (const ast::Formal& f : block.formals)
-    if (a.axis(f.name.text) != nullptr) {
-      report_.error(f.name.at, fmt::format("`{}` is an axis of this header and a name of an argument", f.name.text));
+  for (auto f = block.formals.begin(); f != block.formals.end(); ++f) {
+    const auto twin = std::find_if(block.formals.begin(), f, [&](const ast::Formal& g) { return g.name.text == f->name.text; });
+    if (twin != f) {
+      report_.error(f->name.at, fmt::format("`{}` names two arguments", f->name.text), {{twin->name.at, "the first one"}});
       return false;
     }
+    if (a.axis(f->name.text) != nullptr) {
+      report_.error(f->name.at, fmt::format("`{}` is an axis of this header and a name of an argument", f->name.text));
+      return false;
+    }
+  }
   a.operand.assign(block.formals.size(), Arguments::npos);
   a.values.resize(block.formals.size());
   std::size_t next = 0;
@@ -163,12 +169,12 @@ bool Lowerer::bind_tensor(const ast::Formal& formal, Term value, Span at, Argume
   Axes listed, callers;
   for (const ast::Word& w : formal.axes) {
     const Arguments::HeaderAxis* x = a.axis(w.text);
-    if (has(callers, x->caller)) {
-      report_.error(at, fmt::format("two axes of the argument `{}` would stand for `{}`", formal.name.text, x->caller->name), {{formal.name.at, "its axes"}});
-      return false;
-    }
     if (has(listed, x->inner)) {
       report_.error(w.at, fmt::format("axis `{}` is named twice", w.text));
+      return false;
+    }
+    if (has(callers, x->caller)) {
+      report_.error(at, fmt::format("two axes of the argument `{}` would stand for `{}`", formal.name.text, x->caller->name), {{formal.name.at, "its axes"}});
       return false;
     }
     listed.push_back(x->inner);
@@ -238,6 +244,7 @@ Term Lowerer::unknown_block(const ast::Expr& e) {
 
 bool Lowerer::enter_call(const ast::Expr& e, BlockRef ref) {
   ++calls_;
+  here_ = e.point;
   if (std::find(active_.begin(), active_.end(), ref.block) == active_.end()) return true;
   std::vector<Note> notes;
   for (auto it = std::find(active_.begin(), active_.end(), ref.block) + 1; it != active_.end(); ++it)
@@ -252,7 +259,7 @@ Term Lowerer::block_call(const ast::Expr& e, BlockRef ref) {
   if (!match_arguments(e, a) || !eval_arguments(e, a)) return {};
   const BodyFacts& facts = blocks_.facts(*ref.file, ref.block->body, ref.block->result);
   Scope scope(nullptr, &facts, ++frames_);
-  Frame inner{.file = ref.file, .scope = &scope, .statement = nullptr, .listed = {}, .id = scope.frame(), .path = frame_.path, .members = frame_.members, .made = {}};
+  Frame inner{.file = ref.file, .scope = &scope, .listed = {}, .id = scope.frame(), .path = frame_.path, .members = frame_.members, .made = {}};
   const auto& labels = frame_.scope->facts().labels;
   const auto own = labels.find(static_cast<std::uint32_t>(&e - frame_.file->exprs.data()));
   const std::string text = e.path ? e.path->text : own == labels.end() ? e.text : own->second;
@@ -272,9 +279,9 @@ Term Lowerer::block_call(const ast::Expr& e, BlockRef ref) {
     warn_unused(scope, false);
   }
   std::swap(frame_, inner);
+  if (result.ok()) result = tell(std::move(result), inner, e, *ref.block);
   active_.pop_back();
   report_.leave_call();
-  if (result.ok()) result = tell(std::move(result), inner, e, *ref.block);
   for (auto it = inner.made.rbegin(); it != inner.made.rend(); ++it) graph_.give_axis(*it);
   return result;
 }
@@ -285,13 +292,14 @@ Term Lowerer::tell(Term result, const Frame& inner, const ast::Expr& e, const as
   const Axes axes = result.axes;
   for (const NamedAxis* x : axes) {
     if (x->frame != inner.id) continue;
+    const Span at = inner.file->expr(block.result).at;
     if (x->outer == nullptr) {
-      report_.error(e.point, fmt::format("the result of `{}` has the axis `{}`, which is made inside: {}", e.text, x->name, describe(axes)),
-                    {{x->at, fmt::format("`{}` is made here", x->name)}, {inner.file->expr(block.result).at, "the result"}});
+      report_.error(at, fmt::format("the result of `{}` has the axis `{}`, which is made inside and means nothing outside: {}", e.text, x->name, describe(axes)),
+                    {{x->at, fmt::format("`{}` is made here", x->name)}});
       return {};
     }
     if (has(result.axes, x->outer)) {
-      report_.error(e.point, fmt::format("the result of `{}` has the axis `{}` twice", e.text, x->outer->name), {{inner.file->expr(block.result).at, "the result"}});
+      report_.error(at, fmt::format("the result of `{}` would have the axis `{}` twice", e.text, x->outer->name));
       return {};
     }
     result = terms_.rename(result, x, x->outer, e.point);

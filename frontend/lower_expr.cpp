@@ -89,9 +89,9 @@ void Lowerer::check_meeting(const Meeting& m, const ast::Expr& e) {
   const Axes& a = m.widest()[0];
   const Axes& b = m.widest()[1];
   report_.error(e.point.line != 0 ? e.point : e.at,
-                fmt::format("an outer product in `{}`: operands have {} and {}, and `{}` and `{}` are each missing in the other; list them on "
-                            "the left side of the statement if it is meant, or put the factors directly under `sum`",
-                            report_.text(e.at), describe(a), describe(b), without(a, b)[0]->name, without(b, a)[0]->name));
+                fmt::format("an outer product in `{}`: {} lacks `{}`, and {} lacks `{}`; if it is meant, list the axes on the left side of "
+                            "the statement, or put the factors directly under `sum`",
+                            report_.text(e.at), describe(a), without(b, a)[0]->name, describe(b), without(a, b)[0]->name));
 }
 
 // Rule 5: `x / d` and `sqrt(d)` almost always mean the extent.

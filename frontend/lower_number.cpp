@@ -70,11 +70,13 @@ std::optional<std::int64_t> Lowerer::integer(ExprId id, const std::string& what,
   if (!n) return std::nullopt;
   const auto i = n->as_integer();
   if (!i) {
-    report_.error(expr(id).at, fmt::format("{} must be a whole number, and `{}` is {}", what, report_.text(expr(id).at), n->text()));
+    const std::string text = report_.text(expr(id).at);
+    report_.error(expr(id).at, text == n->text() ? fmt::format("{} must be a whole number, not {}", what, text) : fmt::format("{} must be a whole number, and `{}` is {}", what, text, n->text()),
+                  known_numbers(id));
     return std::nullopt;
   }
   if (*i < low || *i > high) {
-    report_.error(expr(id).at, fmt::format("{} is {}; it must be {} .. {}", what, *i, low, high));
+    report_.error(expr(id).at, fmt::format("{} is {}; it must be {} .. {}", what, *i, low, high), known_numbers(id));
     return std::nullopt;
   }
   return i;

@@ -51,6 +51,27 @@ std::string Lowerer::member_name(const std::string& path, const std::string& tex
   return out;
 }
 
+// The wish, or with a number behind it: no two members have one name, and none looks like a member of a
+// turn, `h.wte` beside a repeat called `h`.
+std::string Lowerer::free_member(std::uint32_t bundle, const std::string& wish, bool nested) {
+  MemberNames& names = member_names_[bundle];
+  std::string name = wish;
+  const auto numbered = [&](std::size_t end, auto&& taken) {
+    const std::string head = name.substr(0, end), tail = name.substr(end);
+    std::string other = head;
+    for (int i = 2; taken(other); ++i) other = head + "_" + std::to_string(i);
+    name = other + tail;
+    return other.size();
+  };
+  for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1))
+    dot = numbered(dot, [&](const std::string& head) { return names.nested.contains(head); });
+  numbered(name.size(), [&](const std::string& head) { return names.all.contains(head) || (nested && names.prefixes.contains(head)); });
+  names.all.insert(name);
+  if (nested) names.nested.insert(name);
+  for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) names.prefixes.insert(name.substr(0, dot));
+  return name;
+}
+
 void Lowerer::param_statement(const ast::Stmt& s) {
   Initial initial{Initial::normal, 0.02, {}};
   bool fine = true;
@@ -100,6 +121,10 @@ void Lowerer::declare(const ast::ParamDecl& d, const ast::Stmt& s, Initial initi
   fine = axis_list(d.axes, axes) && fine && terms_.room(axes, d.name.at);
   const bool fixed = initial.kind == Initial::computed;
   Term value;
+  if (frame_.path.empty() && d.path && d.path->text == ".") {
+    report_.error(d.path->at, "`.` adds nothing to the labels around, and here are none: the parameter would have no name in files");
+    fine = false;
+  }
   if (fine && fixed) {
     value = fixed_value(d, s, axes);
     fine = value.ok();
@@ -116,8 +141,7 @@ void Lowerer::declare(const ast::ParamDecl& d, const ast::Stmt& s, Initial initi
     Node n{.kind = Node::param, .item = static_cast<std::uint32_t>(graph_.params.size()), .type = m.type, .at = d.name.at};
     // A turn that is unrolled declares what the first one did.
     if (slot == members.size()) {
-      std::string wish = m.name;
-      for (int i = 2; !member_names_[bundle].insert(m.name).second; ++i) m.name = wish + "_" + std::to_string(i);
+      m.name = free_member(bundle, m.name, false);
       members.push_back(std::move(m));
     }
     graph_.params.push_back({instance_, slot++, fixed});

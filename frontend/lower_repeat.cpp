@@ -7,16 +7,17 @@
 namespace gradc {
 
 namespace {
-constexpr std::int64_t max_turns = 100'000;
+constexpr std::int64_t max_turns = 65'536;
 constexpr int max_repeats = 60;      // within one another; what the IR's bundles bear
 }  // namespace
 
 // The function's name, and the bundle's: the label's last word that is no turn.
-std::string Lowerer::repeat_name(const std::string& text) const {
-  std::string best, word;
+std::string Lowerer::repeat_name(const std::string& text) {
+  std::vector<std::string> words;
+  std::string word;
   const auto flush = [&] {
     const bool plain = !word.empty() && word.find('@') == std::string::npos && !(word[0] >= '0' && word[0] <= '9');
-    if (plain) best = word;
+    if (plain) words.push_back(word);
     word.clear();
   };
   for (char c : text)
@@ -25,7 +26,17 @@ std::string Lowerer::repeat_name(const std::string& text) const {
     else
       word += c;
   flush();
-  return best.empty() ? "turn" : best;
+  if (words.empty()) words.emplace_back("turn");
+  // A second `layers` is `decoder_layers`, if that is what its label says.
+  std::string name = words.back();
+  words.pop_back();
+  while (!words.empty() && repeat_names_.contains(name)) {
+    name = words.back() + "_" + name;
+    words.pop_back();
+  }
+  const std::string wish = name;
+  for (int i = 2; !repeat_names_.insert(name).second; ++i) name = wish + "_" + std::to_string(i);
+  return name;
 }
 
 // Values of the outside that the body binds again, in the order in which they were bound there.
@@ -79,8 +90,7 @@ void Lowerer::close_turns(Turns& t, std::int64_t turns) {
     const std::uint32_t parent = graph_.bundles[bundle].parent;
     std::vector<ParamMember>& members = graph_.bundles[parent].members;
     if (cursor == members.size()) {
-      std::string name = graph_.bundles[bundle].name;
-      for (int i = 2; !member_names_[parent].insert(name).second; ++i) name = graph_.bundles[bundle].name + "_" + std::to_string(i);
+      const std::string name = free_member(parent, graph_.bundles[bundle].name, true);
       graph_.bundles[bundle].name = name;
       members.push_back({.name = name, .nested = bundle, .turns = turns});
     }
@@ -125,6 +135,12 @@ void Lowerer::repeat_function(const ast::Stmt& s, std::int64_t turns) {
   Scope* outer = frame_.scope;
   Scope scope(outer, &blocks_.facts(*frame_.file, s.body, {}), frame_.id);
   const std::vector<std::string> names = rebound(s);
+  std::vector<Term> before;
+  for (const std::string& n : names) {
+    const Binding& b = *outer->find(n);
+    before.push_back(b.term.is_number() ? terms_.to_real(b.term, b.at) : b.term);
+  }
+  if (names.empty()) report_.warning(s.at, "this repeat binds no value of the outside again, so it has no effect");
   const std::uint32_t home = std::exchange(graph_.home, r);
   const std::uint32_t instance = std::exchange(instance_, static_cast<std::uint32_t>(graph_.instances.size() - 1));
   const Cursor cursor = std::exchange(cursor_, {});
@@ -133,11 +149,9 @@ void Lowerer::repeat_function(const ast::Stmt& s, std::int64_t turns) {
   frame_.scope = &scope;
   frame_.members.clear();
   std::vector<NodeId> begun;
-  std::vector<Term> before;
   for (std::size_t i = 0; i < names.size(); ++i) {
     const Binding& b = *outer->find(names[i]);
-    before.push_back(b.term.is_number() ? terms_.to_real(b.term, b.at) : b.term);
-    Term t = before.back();
+    Term t = before[i];
     Node n{.kind = Node::carried, .owner = r, .item = static_cast<std::uint32_t>(i), .type = graph_.node(t.node).type, .at = s.at, .name = graph_.intern(names[i])};
     t.node = graph_.add(std::move(n));
     t.positional = false;
@@ -173,9 +187,13 @@ void Lowerer::repeat_function(const ast::Stmt& s, std::int64_t turns) {
   info.carried = begun;
   Node calls{.kind = Node::repeat, .owner = r, .at = s.at};
   for (const Term& t : after) info.results.push_back(t.node);
-  for (std::size_t i = 0; i < names.size(); ++i)
-    calls.operands.push_back(outer->find(names[i])->term.is_number() ? terms_.to_real(before[i], s.at).node : before[i].node);
+  for (const Term& t : before) calls.operands.push_back(t.node);
   graph_.add(std::move(calls));
+  // What a turn reads of the one before is used, whatever follows the repeat.
+  std::vector<char> read(names.size(), turns > 1 ? 0 : -1);
+  for (std::uint32_t n = info.begin; n < info.end; ++n)
+    for (NodeId o : graph_.nodes[n].operands)
+      if (const Node& from = graph_.node(o); from.kind == Node::carried && from.owner == r && read[from.item] == 0) read[from.item] = 1;
   for (std::size_t i = 0; i < names.size(); ++i) {
     const Span at = scope.find_here(names[i])->at;
     Term t = before[i];
@@ -188,9 +206,8 @@ void Lowerer::repeat_function(const ast::Stmt& s, std::int64_t turns) {
       t.position = nullptr;
       t.trained = trained && t.real();
     }
-    outer->find(names[i])->used = true;
     const bool carried = outer->find_here(names[i]) != nullptr && outer->find_here(names[i])->carried;
-    outer->bind(names[i], {.kind = fine ? Binding::value : Binding::wrong, .at = at, .term = std::move(t), .used = !fine, .carried = carried});
+    outer->bind(names[i], {.kind = fine ? Binding::value : Binding::wrong, .at = at, .term = std::move(t), .used = !fine || read[i] == 1, .carried = carried});
   }
   const double operations = static_cast<double>(info.end - info.begin) * copies_;
   if (operations > static_cast<double>(max_operations))
@@ -210,6 +227,7 @@ void Lowerer::repeat_unrolled(const ast::Stmt& s, std::int64_t turns) {
     graph_.instances.push_back({.trained = bundles.trained, .fixed = bundles.fixed, .outer = instance, .turn = k});
     instance_ = static_cast<std::uint32_t>(graph_.instances.size() - 1);
     cursor_ = {};
+    const std::size_t made = frame_.made.size();
     frame_.scope = &scope;
     for (const std::string& n : names) {
       Binding b = *outer->find(n);
@@ -236,6 +254,8 @@ void Lowerer::repeat_unrolled(const ast::Stmt& s, std::int64_t turns) {
       outer->bind(n, std::move(b));
     }
     warn_unused(scope, false);
+    for (std::size_t i = frame_.made.size(); i > made; --i) graph_.give_axis(frame_.made[i - 1]);
+    frame_.made.resize(made);
     frame_.scope = outer;
   }
   instance_ = instance;

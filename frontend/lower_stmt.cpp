@@ -16,7 +16,7 @@ std::string Lowerer::near(const std::string& name, std::vector<std::string_view>
 
 Binding* Lowerer::lookup(const std::string& name, Span at, std::string_view what) {
   if (Binding* b = frame_.scope->find(name)) return b;
-  report_.error(at, fmt::format("there is no {} `{}`{}", what, name, near(name, frame_.scope->names())));
+  report_.error(at, fmt::format("there is no {} `{}`{}", what, name, unbound_advice(name)), unbound_notes(name, at));
   // Once is enough: what is bound to nothing stays silent from here on.
   frame_.scope->bind(name, {.kind = Binding::wrong, .at = at, .used = true});
   return nullptr;
@@ -96,14 +96,15 @@ void Lowerer::bind_value(const ast::Word& word, Term term, Binding::Kind kind) {
   if (term.kind == Term::tensor && !graph_.node(term.node).name.valid()) graph_.node(term.node).name = graph_.intern(word.text);
   record(word, term);
   const Binding::Kind now = term.ok() ? kind : Binding::wrong;
-  frame_.scope->bind(word.text, {.kind = now, .at = word.at, .term = std::move(term), .used = now == Binding::wrong});
+  const bool carried = before != nullptr && before->carried;
+  frame_.scope->bind(word.text, {.kind = now, .at = word.at, .term = std::move(term), .used = now == Binding::wrong, .carried = carried});
 }
 
 void Lowerer::axis_statement(const ast::Stmt& s) {
   for (std::size_t i = 0; i < s.names.size(); ++i) {
     const auto n = extent(s.exprs[i], s.names[i].text);
-    if (n)
-      make_axis(s.names[i].text, *n, s.names[i].at);
+    if (n && make_axis(s.names[i].text, *n, s.names[i].at) != nullptr)
+      record(s.names[i], number_term(Number::integer(*n)));
     else if (frame_.scope->find(s.names[i].text) == nullptr)
       frame_.scope->bind(s.names[i].text, {.kind = Binding::wrong, .at = s.names[i].at, .used = true});
   }
@@ -148,13 +149,11 @@ void Lowerer::input_statement(const ast::Stmt& s) {
 }
 
 void Lowerer::let_statement(const ast::Stmt& s) {
-  const ast::Stmt* outer = std::exchange(frame_.statement, &s);
   Axes axes;
   bool fine = !s.has_list || axis_list(s.axes, axes);
   Axes listed = std::exchange(frame_.listed, axes);
   Term t = eval(s.value);
   frame_.listed = std::move(listed);
-  frame_.statement = outer;
   const bool bindable = may_bind(s.name, true);
   const Span at = expr(s.value).at;
   if (fine && t.ok() && s.has_list) {
@@ -187,6 +186,7 @@ void Lowerer::expect_statement(const ast::Stmt& s) {
 }
 
 void Lowerer::statement(const ast::Stmt& s) {
+  here_ = s.at;
   switch (s.kind) {
     case StmtKind::axis: return axis_statement(s);
     case StmtKind::input: return input_statement(s);

@@ -11,10 +11,12 @@
 //   lower_access.cpp    x[a b], x[a = e], reductions (rules 9–12)
 //   lower_call.cpp      calls of blocks (rules 2, 14) and functions
 //   lower_train.cpp     the settings of `train` and --set
+//   lower_hints.cpp     what messages say about names
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,7 +37,7 @@ namespace gradc {
 // A line that binds something, for the margin of `check`.
 struct BoundLine {
   std::uint32_t source = 0, line = 0;
-  std::string text;              // `x f32[b=2 t=64]`
+  std::string text;              // `x f32[b=2 t=64]`, `half = 32`
 };
 struct FinalValue {
   std::string name;
@@ -72,7 +74,6 @@ class Lowerer {
   struct Frame {
     const ast::File* file = nullptr;
     Scope* scope = nullptr;
-    const ast::Stmt* statement = nullptr;   // the binding whose right side is checked
     Axes listed;                            // axes of its left side
     std::uint32_t id = 0;
     std::string path;                       // of labels; a turn's `@` is followed by its level, see label()
@@ -109,6 +110,7 @@ class Lowerer {
   std::string label(const std::string& path, const std::string& text, int level, Span at);
   std::string stored_name(const std::string& path) const;
   std::string member_name(const std::string& path, const std::string& text) const;
+  std::string free_member(std::uint32_t bundle, const std::string& wish, bool nested);
   Term fixed_value(const ast::ParamDecl& d, const ast::Stmt& s, const Axes& axes);
 
   // ---- repeat and scan
@@ -117,7 +119,7 @@ class Lowerer {
   void repeat_unrolled(const ast::Stmt& s, std::int64_t turns);
   std::vector<std::string> rebound(const ast::Stmt& s);
   bool same_type(const std::string& name, const Binding& before, const Term& after, Span at);
-  std::string repeat_name(const std::string& label) const;
+  std::string repeat_name(const std::string& label);
   struct Turns {                             // the bundles of a repeat's turn
     std::uint32_t trained = no_index, fixed = no_index, trained_slot = 0, fixed_slot = 0;
   };
@@ -134,7 +136,7 @@ class Lowerer {
     std::uint32_t scan = 0;
     const NamedAxis* axis = nullptr;
     Scope* scope = nullptr;
-    std::unordered_map<std::string, State> states;
+    std::map<std::string, State> states;
   };
   struct Direction {
     int step = 0;                            // −1, +1; 0: nothing was read yet
@@ -148,8 +150,9 @@ class Lowerer {
     DType dtype = DType::f32;
     std::int64_t low = 0, high = 0;
   };
-  std::optional<Guess> guess(ExprId id, const std::unordered_map<std::string, Guess>& known, int depth);
-  Guess guess_state(const State& state, const StateTable& table);
+  std::optional<Guess> guess(ExprId id, const std::string& name, const Guess& assumed);
+  Guess guess_state(const std::string& name, const StateTable& table);
+  Term state_term(const ast::Expr& name, State& state, StateTable& table);
 
   // ---- expressions
   Term eval(ExprId id);
@@ -183,6 +186,7 @@ class Lowerer {
   std::optional<Number> number_call(const ast::Expr& e, std::string_view what);
   std::optional<std::int64_t> extent(ExprId id, const std::string& axis);
   const NamedAxis* size_of(const ast::Expr& e);
+  std::vector<Note> known_numbers(ExprId id);   // what the names in an expression stand for
 
   // ---- train
   void train_settings();
@@ -199,6 +203,9 @@ class Lowerer {
   const ast::Expr& expr(ExprId id) const { return frame_.file->expr(id); }
   void unknown(Span at, const std::string& name, std::string_view what);
   std::string near(const std::string& name, std::vector<std::string_view> candidates) const;
+  // Of a name that is bound to nothing here (lower_hints.cpp).
+  std::string unbound_advice(const std::string& name);
+  std::vector<Note> unbound_notes(const std::string& name, Span at);
   Binding* lookup(const std::string& name, Span at, std::string_view what);
 
   Sources& sources_;
@@ -212,6 +219,7 @@ class Lowerer {
   Exit exit_ = Exit::text;
 
   std::deque<NamedAxis> axes_;
+  std::unique_ptr<Scope> model_scope_;
   Frame frame_;
   std::uint32_t frames_ = 0;
   int depth_ = 0;                             // of evaluation, calls included
@@ -226,17 +234,23 @@ class Lowerer {
   };
   Cursor cursor_;
   std::vector<std::vector<std::pair<std::uint32_t, std::uint32_t>>> inner_;  // by trained bundle: those of its repeats
-  std::vector<std::unordered_set<std::string>> member_names_;                // by bundle
-  std::unordered_set<std::string> bundle_names_;
+  struct MemberNames {
+    std::unordered_set<std::string> all, nested, prefixes;                   // prefixes: `a` and `a.b` of `a.b.c`
+  };
+  std::vector<MemberNames> member_names_;                                    // by bundle
+  std::unordered_set<std::string> repeat_names_;
 
   std::vector<FinalValue> finals_;
   std::vector<ModelInput> inputs_;
   std::vector<std::pair<std::string, double>> numbers_;
-  std::vector<Span> set_at_;                  // of the header's numbers that --set changed
   std::vector<BoundLine> lines_;
   std::unordered_set<std::string> recorded_;
   std::vector<const ast::Block*> active_;     // blocks whose calls are open
   std::size_t calls_ = 0;
+  Span here_;                                 // the statement or call that is looked at
 };
+
+// As frontend.h's lower, which also gives the lines of what is bound.
+Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions& options, std::vector<BoundLine>& lines);
 
 }  // namespace gradc

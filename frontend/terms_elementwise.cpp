@@ -68,7 +68,7 @@ Term Terms::arithmetic(Opcode code, const Term& a, const Term& b, Span at) {
   const bool gives_real = code == Opcode::div_ || code == Opcode::pow_ || !integral(a) || !integral(b);
   if (needs_integers && gives_real) {
     const Term& wrong = integral(a) ? b : a;
-    report_.error(at, fmt::format("`//` and `%` take integers, and `{}` has {}; of reals, write `floor(x / y)`", report_.text(at), describe(wrong)));
+    report_.error(at, fmt::format("`//` and `%` take integers, and one side is {}; of reals, write `floor(x / y)`", describe(wrong)));
     return {};
   }
   if (gives_real) {
@@ -92,7 +92,7 @@ Term Terms::negate(const Term& x, Span at) {
   if (x.is_number()) return number_term(x.exact.negated());
   if (x.real()) return elementwise(Opcode::neg_, real_, {&x}, at);
   if (x.low <= INT32_MIN) {
-    report_.error(at, fmt::format("`{}` may leave the integers of 32 bits", report_.text(at)));
+    report_.error(at, std::string("the negation of this integer may leave the 32 bits of integers"));
     return {};
   }
   Term t = elementwise(Opcode::neg_, DType::i32, {&x}, at);

@@ -52,8 +52,8 @@ Interval combine(Opcode code, Interval a, Interval b) {
 bool Terms::bounded(Opcode code, const Term& a, const Term& b, Term& result, Span at) {
   const Interval r = combine(code, interval(a), interval(b));
   if (r.low < INT32_MIN || r.high > INT32_MAX) {
-    report_.error(at, fmt::format("`{}` is an integer of up to {}, and integers have 32 bits; a real has room: write `1.0 *` before one side",
-                                  report_.text(at), std::abs(r.low) > std::abs(r.high) ? r.low : r.high));
+    report_.error(at, fmt::format("the result is an integer of up to {}, and integers have 32 bits; a real has room: write `1.0 *` before one side",
+                                  std::abs(r.low) > std::abs(r.high) ? r.low : r.high));
     return false;
   }
   result.low = r.low;

@@ -65,7 +65,12 @@ Term Terms::reduce(const Reduction& r, std::vector<Term> factors, Span at) {
 Term Terms::excluded(const Reduction& r, const Term& x, double instead, Span at) {
   if (!r.has_where) return x;
   const Term other = number_term(x.integer() ? Number::integer(static_cast<std::int64_t>(instead)) : Number::real(instead));
-  return select(r.where, x, other, at);
+  Term t = select(r.where, x, other, at);
+  if (!t.ok()) return t;
+  // Axes as the argument has them, then those of the condition (rule 8).
+  t.axes = union_of(x.axes, r.where.axes);
+  graph_.node(t.node).type = type_of(t.dtype, t.axes);
+  return t;
 }
 
 Term Terms::sum(const Reduction& r, std::vector<Term> factors, Span at) {

@@ -1,6 +1,7 @@
 // Owns the meaning of the IR: a plain interpreter in float64, the oracle for everything else. It is
-// written to be obviously right, not fast. f32 and f64 values are held as doubles; only an explicit cast
-// to bf16 or f16 rounds (to nearest even). Integers are int64, wrapping at their dtype's width.
+// written to be obviously right, not fast. f32 and f64 values are held as doubles; only an explicit
+// cast to bf16 or f16 rounds (to nearest even). Integers are int64, wrapping at their dtype's
+// width.
 #pragma once
 
 #include <span>
@@ -25,21 +26,23 @@ struct Array {
   static Array scalar(std::int64_t x, DType dtype);
 };
 
-// The results of `stop` in the order in which they arise: recorded by one run, given instead by the next
-// ones. Finite differences need it: they must not see what no gradient flows through.
+// The results of `stop` in the order in which they arise: recorded by one run, given instead by the
+// next ones. Finite differences need it: they must not see what no gradient flows through.
 struct StopTape {
   bool replay = false;
   std::size_t next = 0;
   std::vector<Array> values;
 };
 
-// Runs function `f` on arguments that match its types (dtype and extents; checked: exit 2). `fused` runs
-// its region, `launch` the kernel's body, `call` the callee. Fails (exit 3) when more than
+// Runs function `f` on arguments that match its types (dtype and extents; checked: exit 2). `fused`
+// runs its region, `launch` the kernel's body, `call` the callee. Fails (exit 3) when more than
 // `max_elements` elements would be alive at once.
-Result<std::vector<Array>> evaluate(const Program& program, FunctionId f, std::span<const Array> arguments,
-                                    std::int64_t max_elements = std::int64_t{1} << 31, StopTape* stops = nullptr);
+Result<std::vector<Array>> evaluate(const Program& program, FunctionId f,
+                                    std::span<const Array> arguments,
+                                    std::int64_t max_elements = std::int64_t{1} << 31,
+                                    StopTape* stops = nullptr);
 
-// Rounds as a cast to the dtype does, value by value (bf16, f16, f32: nearest even; f64 unchanged).
+// The nearest number of the dtype, ties to even; f64 as it is. Casts to bf16 and f16 round with it.
 double round_to(double x, DType dtype);
 
 }  // namespace gradc

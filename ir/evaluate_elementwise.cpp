@@ -8,8 +8,9 @@
 
 namespace gradc {
 
-// To a significand of `digits` bits with exponents from `least`: x is scaled so that the last bit kept is
-// the integer's, rounded to nearest even (the default mode) and scaled back, all exact but the rounding.
+// To a significand of `digits` bits with exponents from `least`: x is scaled so that the last bit
+// kept is the integer's, rounded to nearest even (the default mode) and scaled back, all exact but
+// the rounding.
 static double round_significand(double x, int digits, int least, double greatest) {
   if (x == 0 || !std::isfinite(x)) return x;
   const int exponent = std::max(std::ilogb(x), least);
@@ -51,17 +52,20 @@ void map1(const Evaluation& e, std::vector<Out>& out, const std::vector<A>& a, F
 }
 
 template <class Out, class A, class F>
-void map2(const Evaluation& e, std::vector<Out>& out, const std::vector<A>& a, const std::vector<A>& b, F f) {
+void map2(const Evaluation& e, std::vector<Out>& out, const std::vector<A>& a,
+          const std::vector<A>& b, F f) {
   walk(aligned<2>(e), [&](std::int64_t n, const auto& at, const auto& step) {
     Out* o = out.data() + at[0];
     const A* x = a.data() + at[1];
     const A* y = b.data() + at[2];
-    for (std::int64_t i = 0; i < n; ++i) o[i * step[0]] = static_cast<Out>(f(x[i * step[1]], y[i * step[2]]));
+    for (std::int64_t i = 0; i < n; ++i)
+      o[i * step[0]] = static_cast<Out>(f(x[i * step[1]], y[i * step[2]]));
   });
 }
 
 template <class T>
-void choose(const Evaluation& e, std::vector<T>& out, const std::vector<T>& a, const std::vector<T>& b) {
+void choose(const Evaluation& e, std::vector<T>& out, const std::vector<T>& a,
+            const std::vector<T>& b) {
   const std::vector<std::int64_t>& c = e.operand(0).integer;
   walk(aligned<3>(e), [&](std::int64_t n, const auto& at, const auto& step) {
     for (std::int64_t i = 0; i < n; ++i) {
@@ -75,7 +79,8 @@ void choose(const Evaluation& e, std::vector<T>& out, const std::vector<T>& a, c
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   if (b == 0) return 0;
-  if (b == -1) return static_cast<std::int64_t>(-static_cast<std::uint64_t>(a));  // also of the least integer
+  if (b == -1)
+    return static_cast<std::int64_t>(-static_cast<std::uint64_t>(a));  // also of the least integer
   return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }
 std::int64_t floor_modulo(std::int64_t a, std::int64_t b) {
@@ -103,9 +108,8 @@ void cast(const Evaluation& e, Array& out) {
   if (is_real(x.dtype) && is_real(to))
     map1(e, out.real, x.real, [&](double v) { return rounds ? round_to(v, to) : v; });
   else if (is_real(x.dtype))
-    map1(e, out.integer, x.real, [&](double v) {
-      return to == DType::boolean ? std::int64_t{v != 0} : to_integer(v, to);
-    });
+    map1(e, out.integer, x.real,
+         [&](double v) { return to == DType::boolean ? std::int64_t{v != 0} : to_integer(v, to); });
   else if (is_real(to))
     map1(e, out.real, x.integer, [&](std::int64_t v) {
       return rounds ? round_to(static_cast<double>(v), to) : static_cast<double>(v);
@@ -139,7 +143,9 @@ void unary_integer(const Evaluation& e, Array& out) {
   const auto run = [&](auto f) {
     map1(e, out.integer, x, [&](std::int64_t v) { return wrap(f(v), out.dtype); });
   };
-  const auto negate = [](std::int64_t v) { return static_cast<std::int64_t>(-static_cast<std::uint64_t>(v)); };
+  const auto negate = [](std::int64_t v) {
+    return static_cast<std::int64_t>(-static_cast<std::uint64_t>(v));
+  };
   switch (e.op.code) {
     case Opcode::neg_: return run(negate);
     case Opcode::abs_: return run([&](std::int64_t v) { return v < 0 ? negate(v) : v; });
@@ -172,7 +178,9 @@ void binary_real(const Evaluation& e, Array& out) {
 void binary_integer(const Evaluation& e, Array& out) {
   using I = std::int64_t;
   const std::vector<I>&a = e.operand(0).integer, &b = e.operand(1).integer;
-  const auto run = [&](auto f) { map2(e, out.integer, a, b, [&](I x, I y) { return wrap(f(x, y), out.dtype); }); };
+  const auto run = [&](auto f) {
+    map2(e, out.integer, a, b, [&](I x, I y) { return wrap(f(x, y), out.dtype); });
+  };
   const auto bits = [](I x) { return static_cast<std::uint64_t>(x); };
   switch (e.op.code) {
     case Opcode::add_: return run(wrapping_add);
@@ -196,7 +204,8 @@ void flags(const Evaluation& e, Array& out) {
   const bool decay = e.program.text(e.op.attr.flag) == "decay";
   for (const Leaf& leaf : leaves(e.program, e.op.attr.bundle))
     for (std::int64_t i = 0; i < leaf.elements; ++i)
-      out.integer[static_cast<std::size_t>(leaf.offset + i)] = decay ? leaf.member->decay : leaf.member->clip;
+      out.integer[static_cast<std::size_t>(leaf.offset + i)] =
+          decay ? leaf.member->decay : leaf.member->clip;
 }
 
 }  // namespace
@@ -236,7 +245,8 @@ void evaluate_source(const Evaluation& e, Array& out) {
     }
     case Opcode::uniform_:
       for (std::size_t i = 0; i < out.real.size(); ++i)
-        out.real[i] = philox_uniform(static_cast<std::uint64_t>(e.scalar(0)), static_cast<std::uint64_t>(e.scalar(1)),
+        out.real[i] = philox_uniform(static_cast<std::uint64_t>(e.scalar(0)),
+                                     static_cast<std::uint64_t>(e.scalar(1)),
                                      static_cast<std::uint64_t>(e.scalar(2)), i);
       return;
     case Opcode::flags_: return flags(e, out);

@@ -39,7 +39,9 @@ std::shared_ptr<Array> Machine::make(const Function& f, const Type& type) {
   }
   if (empty) n = 0;
   if (!empty && (!fits || n > limit_ - alive_)) {
-    failure_ = failure(Exit::file, fmt::format("the interpreter would hold more than {} elements at once", limit_));
+    failure_ =
+        failure(Exit::file,
+                fmt::format("the interpreter would hold more than {} elements at once", limit_));
     return nullptr;
   }
   try {
@@ -151,7 +153,8 @@ void Machine::tape(Array& stopped) {
 }
 
 void Machine::enter(FunctionId id, std::vector<Slot> arguments, OpId owner) {
-  if (depth_ == program_.functions.size()) internal_error("the interpreter met a function that calls itself");
+  if (depth_ == program_.functions.size())
+    internal_error("the interpreter met a function that calls itself");
   ++depth_;
   auto activation = std::make_shared<Activation>(Activation{id, {}});
   const Function& f = program_.function(id);
@@ -200,7 +203,8 @@ void Machine::leave() {
   const Op& op = function(frames_.back()).op(done.owner);
   if (!body)  // fused: the same axes, perhaps in another order
     for (std::size_t i = 0; i < results.size() && !failure_; ++i)
-      results[i] = arrange(f, std::move(results[i]), f.type(region.results[i]), f.type(op.results[i]));
+      results[i] =
+          arrange(f, std::move(results[i]), f.type(region.results[i]), f.type(op.results[i]));
   if (!failure_) deliver(op, std::move(results));
 }
 

@@ -1,5 +1,5 @@
-// Owns the run of a program in the interpreter: functions, regions and scans on an explicit stack, values
-// that are shared, counted against the limit, and freed after their last use.
+// Owns the run of a program in the interpreter: functions, regions and scans on an explicit stack,
+// values that are shared, counted against the limit, and freed after their last use.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct Slot {
   std::shared_ptr<Array> owner;
 };
 
-// One run of a function. Regions of the function share its slots: a region is left before it is entered
-// again, and it sees its own values only.
+// One run of a function. Regions of the function share its slots: a region is left before it is
+// entered again, and it sees its own values only.
 struct Activation {
   FunctionId id;
   std::vector<Slot> slots;
@@ -36,8 +36,8 @@ struct Scan {
 struct Frame {
   std::shared_ptr<Activation> activation;
   RegionId region;
-  std::size_t next = 0;          // operation of the region
-  OpId owner;                    // in the frame below; invalid: the outermost
+  std::size_t next = 0;  // operation of the region
+  OpId owner;  // in the frame below; invalid: the outermost
   std::unique_ptr<Scan> scan;
 };
 
@@ -56,8 +56,8 @@ class Machine {
   // `slot` of type `from`, in the order of axes of `to`.
   Slot arrange(const Function& f, Slot slot, const Type& from, const Type& to);
 
-  // For each value the position, in its region, of the last operation that uses it, or that defines it
-  // where none does; `kept` for what a region yields.
+  // For each value the position, in its region, of the last operation that uses it, or that defines
+  // it where none does; `kept` for what a region yields.
   static constexpr std::uint32_t kept = UINT32_MAX;
   const std::vector<std::uint32_t>& last_use(FunctionId id);
   void release(Frame& frame, const std::vector<ValueId>& values);
@@ -79,9 +79,9 @@ class Machine {
 
   const Program& program_;
   const std::int64_t limit_;
-  StopTape* const stops_;                             // may be null
+  StopTape* const stops_;  // may be null
   std::int64_t alive_ = 0;
-  std::size_t depth_ = 0;                             // calls
+  std::size_t depth_ = 0;  // calls
   std::vector<std::vector<std::uint32_t>> last_use_;  // by function; filled when first entered
   std::vector<Slot> results_;
   std::vector<Frame> frames_;

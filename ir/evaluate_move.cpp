@@ -1,5 +1,6 @@
-// The interpreter's views, reads and their adjoints: elements moved from one index space to another. All
-// but gather, scatter and flat are one copy along a grid of (result, operand); what lies outside stays 0.
+// The interpreter's views, reads and their adjoints: elements moved from one index space to
+// another. All but gather, scatter and flat are one copy along a grid of (result, operand); what
+// lies outside stays 0.
 #include <algorithm>
 
 #include "ir/evaluate_ops.h"
@@ -13,9 +14,10 @@ struct Stretch {
 };
 Stretch inside(__int128 k, std::int64_t m, std::int64_t n, std::int64_t size) {
   const __int128 first = k < 0 ? (-k + m - 1) / m : 0;
-  const __int128 end = k >= size ? 0 : (size - 1 - k) / m + 1;   // first u beyond
+  const __int128 end = k >= size ? 0 : (size - 1 - k) / m + 1;  // first u beyond
   if (first >= std::min<__int128>(end, n)) return {};
-  return {static_cast<std::int64_t>(first), static_cast<std::int64_t>(std::min<__int128>(end, n) - first)};
+  return {static_cast<std::int64_t>(first),
+          static_cast<std::int64_t>(std::min<__int128>(end, n) - first)};
 }
 
 struct Move {
@@ -27,8 +29,8 @@ struct Move {
   std::int64_t to(AxisId a) const { return stride_of(e.function, y, a); }
   std::int64_t from(AxisId a) const { return stride_of(e.function, x, a); }
   std::int64_t extent(AxisId a) const { return e.function.extent(a); }
-  // The grid over all axes of the result but `special`, which the caller handles: its elements in the
-  // result go with those of `read` in the operand, from the starts on.
+  // The grid over all axes of the result but `special`, which the caller handles: its elements in
+  // the result go with those of `read` in the operand, from the starts on.
   void run(AxisId special, std::int64_t count, std::int64_t to_stride, std::int64_t from_stride,
            std::int64_t to_start, std::int64_t from_start) const {
     Grid<2> grid;
@@ -93,8 +95,8 @@ void concat(const Evaluation& e, Array& out) {
     const AxisId u = attr.axes[i];
     Grid<2> grid;
     for (AxisId a : e.type(i).axes)
-      grid.axis(e.function.extent(a),
-                {a == u ? along : stride_of(e.function, y, a), stride_of(e.function, e.type(i), a)});
+      grid.axis(e.function.extent(a), {a == u ? along : stride_of(e.function, y, a),
+                                       stride_of(e.function, e.type(i), a)});
     grid.start = {done * along, 0};
     copy(out, e.operand(i), grid);
     done += u.valid() ? e.function.extent(u) : 1;
@@ -109,13 +111,15 @@ void update(const Evaluation& e, Array& out) {
   const __int128 p = e.scalar(2);
   const Stretch s = inside(p, 1, e.function.extent(attr.from), e.function.extent(attr.to));
   if (s.count == 0) return;
-  const std::int64_t to = stride_of(e.function, r, attr.to), from = stride_of(e.function, e.type(1), attr.from);
+  const std::int64_t to = stride_of(e.function, r, attr.to),
+                     from = stride_of(e.function, e.type(1), attr.from);
   Grid<2> grid;
   for (AxisId a : e.type(1).axes)
     if (a == attr.from)
       grid.axis(s.count, {to, from});
     else
-      grid.axis(e.function.extent(a), {stride_of(e.function, r, a), stride_of(e.function, e.type(1), a)});
+      grid.axis(e.function.extent(a),
+                {stride_of(e.function, r, a), stride_of(e.function, e.type(1), a)});
   grid.start = {static_cast<std::int64_t>(p + s.first) * to, s.first * from};
   copy(out, e.operand(1), grid);
 }
@@ -126,14 +130,16 @@ void gather(const Evaluation& e, std::vector<T>& out, const std::vector<T>& x) {
   const Function& f = e.function;
   Grid<3> grid;  // result, x, index; in the result an axis v is the index's
   for (AxisId a : e.result().axes)
-    grid.axis(f.extent(a), {stride_of(f, e.result(), a), a == v ? 0 : stride_of(f, e.type(0), a), stride_of(f, e.type(1), a)});
+    grid.axis(f.extent(a), {stride_of(f, e.result(), a), a == v ? 0 : stride_of(f, e.type(0), a),
+                            stride_of(f, e.type(1), a)});
   const std::int64_t size = f.extent(v), along = stride_of(f, e.type(0), v);
   const std::vector<std::int64_t>& index = e.operand(1).integer;
   walk(grid, [&](std::int64_t n, const auto& at, const auto& step) {
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t k = index[static_cast<std::size_t>(at[2] + i * step[2])];
       if (k < 0 || k >= size) continue;
-      out[static_cast<std::size_t>(at[0] + i * step[0])] = x[static_cast<std::size_t>(at[1] + i * step[1] + k * along)];
+      out[static_cast<std::size_t>(at[0] + i * step[0])] =
+          x[static_cast<std::size_t>(at[1] + i * step[1] + k * along)];
     }
   });
 }
@@ -142,10 +148,12 @@ template <class T, class Add>
 void scatter(const Evaluation& e, std::vector<T>& out, const std::vector<T>& g, Add add) {
   const AxisId v = e.op.attr.to;
   const Function& f = e.function;
-  // The index's axes outside, in order, so that each place gets its terms in the order of the index.
+  // The index's axes outside, in order, so that each place gets its terms in the order of the
+  // index.
   Grid<3> grid;  // result, g, index; in g an axis v is the index's
   const auto axis = [&](AxisId a) {
-    grid.axis(f.extent(a), {a == v ? 0 : stride_of(f, e.result(), a), stride_of(f, e.type(0), a), stride_of(f, e.type(1), a)});
+    grid.axis(f.extent(a), {a == v ? 0 : stride_of(f, e.result(), a), stride_of(f, e.type(0), a),
+                            stride_of(f, e.type(1), a)});
   };
   for (AxisId a : e.type(1).axes) axis(a);
   for (AxisId a : e.type(0).axes)
@@ -166,9 +174,11 @@ void flat(const Evaluation& e, Array& out) {
   std::size_t done = 0;
   for (const Array* a : e.operands) {
     if (is_real(out.dtype))
-      std::copy(a->real.begin(), a->real.end(), out.real.begin() + static_cast<std::ptrdiff_t>(done));
+      std::copy(a->real.begin(), a->real.end(),
+                out.real.begin() + static_cast<std::ptrdiff_t>(done));
     else
-      std::copy(a->integer.begin(), a->integer.end(), out.integer.begin() + static_cast<std::ptrdiff_t>(done));
+      std::copy(a->integer.begin(), a->integer.end(),
+                out.integer.begin() + static_cast<std::ptrdiff_t>(done));
     done += is_real(out.dtype) ? a->real.size() : a->integer.size();
   }
 }
@@ -198,7 +208,8 @@ void copy(Array& to, const Array& from, const Grid<2>& grid) {
 
 void permute(const Function& f, const Array& from, const Type& t, Array& to, const Type& wanted) {
   Grid<2> grid;
-  for (AxisId a : wanted.axes) grid.axis(f.extent(a), {stride_of(f, wanted, a), stride_of(f, t, a)});
+  for (AxisId a : wanted.axes)
+    grid.axis(f.extent(a), {stride_of(f, wanted, a), stride_of(f, t, a)});
   copy(to, from, grid);
 }
 
@@ -216,23 +227,28 @@ void evaluate_move(const Evaluation& e, Array& out) {
     }
     case Opcode::pick_: {
       const Stretch s = inside(offset(e), 1, 1, v.extent(a.from));
-      if (s.count == 1) v.run({}, 1, 0, 0, 0, static_cast<std::int64_t>(offset(e)) * v.from(a.from));
+      if (s.count == 1)
+        v.run({}, 1, 0, 0, 0, static_cast<std::int64_t>(offset(e)) * v.from(a.from));
       return;
     }
     case Opcode::split_: return split(v);
     case Opcode::merge_: return merge(v);
     case Opcode::pad_:  // `from` is the result's long axis, `to` the operand's short one
-      return v.run(a.from, v.extent(a.to), a.stride * v.to(a.from), v.from(a.to), a.integer * v.to(a.from), 0);
+      return v.run(a.from, v.extent(a.to), a.stride * v.to(a.from), v.from(a.to),
+                   a.integer * v.to(a.from), 0);
     case Opcode::place_: return v.run(a.to, 1, 0, 0, a.integer * v.to(a.to), 0);
     case Opcode::concat_: return concat(e, out);
     case Opcode::update_: return update(e, out);
     case Opcode::gather_:
-      return is_real(out.dtype) ? gather(e, out.real, e.operand(0).real) : gather(e, out.integer, e.operand(0).integer);
+      return is_real(out.dtype) ? gather(e, out.real, e.operand(0).real)
+                                : gather(e, out.integer, e.operand(0).integer);
     case Opcode::scatter_:
       if (e.operands.size() == 3) permute(e.function, e.operand(2), e.type(2), out, e.result());
-      if (is_real(out.dtype)) return scatter(e, out.real, e.operand(0).real, [](double p, double g) { return p + g; });
-      return scatter(e, out.integer, e.operand(0).integer,
-                     [&](std::int64_t p, std::int64_t g) { return wrap(wrapping_add(p, g), out.dtype); });
+      if (is_real(out.dtype))
+        return scatter(e, out.real, e.operand(0).real, [](double p, double g) { return p + g; });
+      return scatter(e, out.integer, e.operand(0).integer, [&](std::int64_t p, std::int64_t g) {
+        return wrap(wrapping_add(p, g), out.dtype);
+      });
     case Opcode::flat_: return flat(e, out);
     default: internal_error("the interpreter lacks a view or read");
   }

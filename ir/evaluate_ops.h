@@ -1,5 +1,5 @@
-// Owns what the files of the interpreter share: one operation with its operands' arrays, walks over index
-// spaces with strides, and the evaluation of everything but control (that is evaluate.cpp's).
+// Owns what the files of the interpreter share: one operation with its operands' arrays, walks over
+// index spaces with strides, and the evaluation of everything but control (evaluate_machine.h).
 #pragma once
 
 #include <array>
@@ -21,10 +21,13 @@ struct Evaluation {
   const Array& operand(std::size_t i) const { return *operands[i]; }
   const Type& type(std::size_t i) const { return function.type(op.operands[i]); }
   const Type& result() const { return function.type(op.results[0]); }
-  std::int64_t scalar(std::size_t i) const { return operands[i]->integer[0]; }  // of an integer scalar
+  std::int64_t scalar(std::size_t i) const {
+    return operands[i]->integer[0];
+  }  // of an integer scalar
 };
 
-// Wrapping arithmetic; defined for all operands. (Strides of an empty array may be beyond any number.)
+// Wrapping arithmetic; defined for all operands. (Strides of an empty array may be beyond any
+// number.)
 constexpr std::int64_t wrapping_add(std::int64_t a, std::int64_t b) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
 }
@@ -32,11 +35,12 @@ constexpr std::int64_t wrapping_mul(std::int64_t a, std::int64_t b) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
 }
 
-// Elements from one position of `axis` to the next in a row-major array of the type; 0 without the axis.
+// Elements from one position of `axis` to the next in a row-major array of the type; 0 without the
+// axis.
 std::int64_t stride_of(const Function& f, const Type& type, AxisId axis);
 
-// An index space, outermost axis first, with a stride and a start for each of N arrays. Axes that one
-// stride can cross are merged, so that the rows of a walk are long.
+// An index space, outermost axis first, with a stride and a start for each of N arrays. Axes that
+// one stride can cross are merged, so that the rows of a walk are long.
 template <std::size_t N>
 struct Grid {
   using Offsets = std::array<std::int64_t, N>;
@@ -49,7 +53,8 @@ struct Grid {
     if (n == 1) return;
     if (rank > 0) {
       bool continues = true;
-      for (std::size_t i = 0; i < N; ++i) continues = continues && stride[last()][i] == wrapping_mul(n, strides[i]);
+      for (std::size_t i = 0; i < N; ++i)
+        continues = continues && stride[last()][i] == wrapping_mul(n, strides[i]);
       if (continues) {
         extent[last()] = wrapping_mul(extent[last()], n);
         stride[last()] = strides;
@@ -78,7 +83,8 @@ void walk(const Grid<N>& grid, Row&& row) {
     for (; d >= 0; --d) {
       const auto u = static_cast<std::size_t>(d);
       const bool carry = ++index[u] == grid.extent[u];
-      for (std::size_t i = 0; i < N; ++i) at[i] += grid.stride[u][i] * (carry ? 1 - grid.extent[u] : 1);
+      for (std::size_t i = 0; i < N; ++i)
+        at[i] += grid.stride[u][i] * (carry ? 1 - grid.extent[u] : 1);
       if (!carry) break;
       index[u] = 0;
     }
@@ -93,14 +99,15 @@ void permute(const Function& f, const Array& from, const Type& t, Array& to, con
 
 // An integer at its dtype's width: wraps around; a bool is 0 or 1.
 std::int64_t wrap(std::int64_t x, DType dtype);
-// The larger and smaller of two reals: NaN if either is, and +0 above −0, so that both commute bit for bit.
+// The larger and smaller of two reals: NaN if either is, and +0 above −0, so that both commute bit
+// for bit.
 double larger(double a, double b);
 double smaller(double a, double b);
 
 // Each fills `out`, which has the result's type and holds zeros.
 void evaluate_source(const Evaluation& e, Array& out);
 void evaluate_elementwise(const Evaluation& e, Array& out);
-void evaluate_move(const Evaluation& e, Array& out);      // views, reads, flat
+void evaluate_move(const Evaluation& e, Array& out);  // views, reads, flat
 void evaluate_reduce(const Evaluation& e, Array& out);
 void evaluate_contract(const Evaluation& e, Array& out);
 

@@ -24,14 +24,17 @@ std::vector<std::array<std::int64_t, N>> offsets(const Grid<N>& grid) {
 
 // out = fold over the reduced positions of f(accumulator, element), from `start`.
 template <class Out, class A, class F>
-void fold(const Evaluation& e, std::vector<Out>& out, const std::vector<A>& x, const Out start, F f) {
+void fold(const Evaluation& e, std::vector<Out>& out, const std::vector<A>& x, const Out start,
+          F f) {
   Grid<1> reduced;
   for (AxisId a : e.type(0).axes)
-    if (!e.result().axes.contains(a)) reduced.axis(e.function.extent(a), {stride_of(e.function, e.type(0), a)});
+    if (!e.result().axes.contains(a))
+      reduced.axis(e.function.extent(a), {stride_of(e.function, e.type(0), a)});
   const auto inner = offsets(reduced);
   Grid<2> kept;
   for (AxisId a : e.result().axes)
-    kept.axis(e.function.extent(a), {stride_of(e.function, e.result(), a), stride_of(e.function, e.type(0), a)});
+    kept.axis(e.function.extent(a),
+              {stride_of(e.function, e.result(), a), stride_of(e.function, e.type(0), a)});
   walk(kept, [&](std::int64_t n, const auto& at, const auto& step) {
     for (std::int64_t i = 0; i < n; ++i) {
       const A* from = x.data() + at[1] + i * step[1];
@@ -69,7 +72,8 @@ void evaluate_reduce(const Evaluation& e, Array& out) {
   switch (e.op.code) {
     case Opcode::sum_:
       if (real) return fold(e, out.real, x.real, 0.0, [](double a, double b) { return a + b; });
-      return fold(e, out.integer, x.integer, I{0}, [&](I a, I b) { return wrap(wrapping_add(a, b), out.dtype); });
+      return fold(e, out.integer, x.integer, I{0},
+                  [&](I a, I b) { return wrap(wrapping_add(a, b), out.dtype); });
     case Opcode::amax_:
       if (real) return fold(e, out.real, x.real, -inf, larger);
       return fold(e, out.integer, x.integer, least, [](I a, I b) { return a > b ? a : b; });
@@ -90,7 +94,8 @@ void evaluate_contract(const Evaluation& e, Array& out) {
     if (!tr.axes.contains(x)) summed.axis(f.extent(x), {stride_of(f, ta, x), stride_of(f, tb, x)});
   const auto inner = offsets(summed);
   Grid<3> kept;
-  for (AxisId x : tr.axes) kept.axis(f.extent(x), {stride_of(f, tr, x), stride_of(f, ta, x), stride_of(f, tb, x)});
+  for (AxisId x : tr.axes)
+    kept.axis(f.extent(x), {stride_of(f, tr, x), stride_of(f, ta, x), stride_of(f, tb, x)});
   // Eight elements at a time: each still adds its terms in order, but the chains overlap.
   constexpr std::int64_t together = 8;
   walk(kept, [&](std::int64_t n, const auto& at, const auto& step) {
@@ -100,7 +105,8 @@ void evaluate_contract(const Evaluation& e, Array& out) {
     for (; i + together <= n; i += together) {
       double s[together] = {};
       for (const auto& k : inner)
-        for (std::int64_t j = 0; j < together; ++j) s[j] += a[k[0] + (i + j) * step[1]] * b[k[1] + (i + j) * step[2]];
+        for (std::int64_t j = 0; j < together; ++j)
+          s[j] += a[k[0] + (i + j) * step[1]] * b[k[1] + (i + j) * step[2]];
       for (std::int64_t j = 0; j < together; ++j) r[(i + j) * step[0]] = s[j];
     }
     for (; i < n; ++i) {

@@ -1,4 +1,5 @@
-// The interpreter's scan: the region once a position, states handed on, slices read, results collected.
+// The interpreter's scan: the region once a position, states handed on, slices read, results
+// collected.
 #include "ir/evaluate_machine.h"
 #include "ir/evaluate_ops.h"
 
@@ -31,7 +32,8 @@ void Machine::enter_scan(Frame& frame, const Function& f, OpId id) {
   for (std::size_t i = op.attr.carried; i < op.results.size() && !failure_; ++i)
     scan->collected.push_back(make(f, f.type(op.results[i])));
   if (failure_) return;
-  frames_.push_back({frame.activation, op.regions[0], 0, id, std::move(scan)});  // invalidates frame
+  frames_.push_back(
+      {frame.activation, op.regions[0], 0, id, std::move(scan)});  // invalidates frame
   if (frames_.back().scan->length == 0)
     finish_scan();
   else
@@ -79,7 +81,8 @@ void Machine::end_position(std::vector<Slot> yielded) {
     }
     const Type& whole = f.type(op.results[i]);
     Grid<2> grid;
-    for (AxisId a : theirs.axes) grid.axis(f.extent(a), {stride_of(f, whole, a), stride_of(f, theirs, a)});
+    for (AxisId a : theirs.axes)
+      grid.axis(f.extent(a), {stride_of(f, whole, a), stride_of(f, theirs, a)});
     grid.start = {place_of(op, scan) * stride_of(f, whole, op.attr.from), 0};
     copy(*scan.collected[i - op.attr.carried], *yielded[i].array, grid);
   }
@@ -98,7 +101,8 @@ void Machine::finish_scan() {
   const Region& region = f.regions[frame.region.index];
   std::vector<Slot> results;
   for (std::size_t i = 0; i < op.attr.carried; ++i)
-    results.push_back(arrange(f, std::move(frame.scan->states[i]), f.type(region.arguments[i]), f.type(op.results[i])));
+    results.push_back(arrange(f, std::move(frame.scan->states[i]), f.type(region.arguments[i]),
+                              f.type(op.results[i])));
   for (const std::shared_ptr<Array>& c : frame.scan->collected) results.push_back({c.get(), c});
   deliver(op, std::move(results));
 }

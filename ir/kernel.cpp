@@ -12,8 +12,8 @@ namespace {
 
 bool can_address(Opcode code) {
   const Kind k = facts(code).kind;
-  return (k == Kind::view || k == Kind::read) && code != Opcode::expand_ && code != Opcode::scatter_ &&
-         code != Opcode::update_;
+  return (k == Kind::view || k == Kind::read) && code != Opcode::expand_ &&
+         code != Opcode::scatter_ && code != Opcode::update_;
 }
 
 class KernelCheck {
@@ -35,11 +35,13 @@ class KernelCheck {
   }
 
  private:
-  KernelFault fail(OpId o, std::string why) const { return {o, fmt::format("{}: {}", name(f_.family), why)}; }
+  KernelFault fail(OpId o, std::string why) const {
+    return {o, fmt::format("{}: {}", name(f_.family), why)};
+  }
   const AxisList& axes(ValueId v) const { return f_.type(v).axes; }
 
-  // Sources, elementwise operations, `expand` and address operations, in the anchor's axes; `others` are
-  // left to the caller.
+  // Sources, elementwise operations, `expand` and address operations, in the anchor's axes;
+  // `others` are left to the caller.
   template <class Others>
   KernelFault members(const AxisList& anchor, Others&& others) const {
     for (OpId o : f_.body().ops) {
@@ -56,7 +58,8 @@ class KernelCheck {
       if (!is_elementwise(kind) && kind != Kind::source && op.code != Opcode::expand_)
         return fail(o, fmt::format("`{}` has no place in this family", facts(op.code).name));
       if (!anchor.contains_all(axes(op.results[0])))
-        return fail(o, fmt::format("has axes beyond the anchor's {}", describe(p_, f_, {DType::f32, anchor}).substr(3)));
+        return fail(o, fmt::format("has axes beyond the anchor's {}",
+                                   describe(p_, f_, {DType::f32, anchor}).substr(3)));
     }
     return {};
   }
@@ -82,7 +85,8 @@ class KernelCheck {
     if (!first.valid()) return fail({}, "there is no reduction");
     const AxisList all = axes(f_.op(first).operands[0]), kept = axes(f_.op(first).results[0]);
     for (OpId o : f_.body().ops)
-      if (is_reduction(o) && (!same_set(axes(f_.op(o).operands[0]), all) || !same_set(axes(f_.op(o).results[0]), kept)))
+      if (is_reduction(o) && (!same_set(axes(f_.op(o).operands[0]), all) ||
+                              !same_set(axes(f_.op(o).results[0]), kept)))
         return fail(o, "reductions differ in their axes");
     if (KernelFault k = members(all, is_reduction); !k.why.empty()) return k;
     return results_have(all, kept);
@@ -114,7 +118,8 @@ class KernelCheck {
     const Region& body = f_.body();
     if (body.ops.size() != 1) return fail({}, "has one operation");
     const Op& op = f_.op(body.ops[0]);
-    if (op.code != Opcode::scatter_ && op.code != Opcode::update_) return fail(body.ops[0], "is `scatter` or `update`");
+    if (op.code != Opcode::scatter_ && op.code != Opcode::update_)
+      return fail(body.ops[0], "is `scatter` or `update`");
     for (ValueId v : op.operands)
       if (f_.value(v).def.valid()) return fail(body.ops[0], "an operand is no argument");
     if (body.results != op.results) return fail(body.ops[0], "its result is the kernel's");
@@ -131,12 +136,16 @@ bool is_address(const Function& f, const Op& op) {
   if (!can_address(op.code)) return false;
   const auto addressed = [&](ValueId v) {
     const OpId def = f.value(v).def;
-    return !def.valid() || can_address(f.op(def).code);   // by induction: def was checked where it stands
+    return !def.valid() ||
+           can_address(f.op(def).code);  // by induction: def was checked where it stands
   };
   const std::size_t tensors = op.code == Opcode::concat_ ? op.operands.size() : 1;
-  return std::all_of(op.operands.begin(), op.operands.begin() + static_cast<std::ptrdiff_t>(tensors), addressed);
+  return std::all_of(op.operands.begin(),
+                     op.operands.begin() + static_cast<std::ptrdiff_t>(tensors), addressed);
 }
 
-KernelFault check_kernel(const Program& program, const Function& kernel) { return KernelCheck(program, kernel).run(); }
+KernelFault check_kernel(const Program& program, const Function& kernel) {
+  return KernelCheck(program, kernel).run();
+}
 
 }  // namespace gradc

@@ -1,5 +1,5 @@
-// Owns the forms that kernels promise, by family (ir/README.md has the table): what codegen relies on and
-// the verifier proves again.
+// Owns the forms that kernels promise, by family (ir/README.md has the table): what codegen relies
+// on and the verifier proves again.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 namespace gradc {
 
 struct KernelFault {
-  OpId op;              // may be invalid: the kernel as a whole
-  std::string why;      // "": the kernel has the form of its family
+  OpId op;          // may be invalid: the kernel as a whole
+  std::string why;  // "": the kernel has the form of its family
 };
 // Everything else about the function must hold already.
 KernelFault check_kernel(const Program& program, const Function& kernel);

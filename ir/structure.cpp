@@ -86,7 +86,8 @@ class KeyWriter {
     const Attr standard;
     if (a == standard) return;
     out_ += '(';
-    if (const auto bits = std::bit_cast<std::uint64_t>(a.real); bits != 0) out_ += 'r', number(bits);
+    if (const auto bits = std::bit_cast<std::uint64_t>(a.real); bits != 0)
+      out_ += 'r', number(bits);
     if (a.integer != 0) whole('i', a.integer);
     if (a.stride != 1) whole('*', a.stride);
     if (a.from.valid()) out_ += 'f', axis(a.from);
@@ -116,7 +117,7 @@ class KeyWriter {
 
   const Program& p_;
   const Function& f_;
-  std::vector<std::uint32_t> axis_, value_;   // numbers by order of occurrence
+  std::vector<std::uint32_t> axis_, value_;  // numbers by order of occurrence
   std::uint32_t axes_ = 0, values_ = 0;
   std::string out_;
 };

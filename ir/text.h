@@ -8,7 +8,7 @@
 namespace gradc {
 
 struct PrintOptions {
-  bool locations = true;      // --brief: without, and bodies of `fused` as `{ … }`
+  bool locations = true;      // --brief: without, and members of bundles and bodies of `fused` as `{ … }`
   bool bodies = true;
   std::vector<std::string> functions;  // only these and what they reach; empty: all, callees first
 };

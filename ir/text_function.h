@@ -8,20 +8,25 @@
 
 namespace gradc::text {
 
-// Bundles by the path of their first leaf: which of them the results of a function may be, seen from
-// their names (`g.wte`, `g.h.0.w`, … print as `g: @params`).
+// Bundles by the path of their first leaf: which of them the results of a function may be, seen
+// from their names (`g.wte`, `g.h.0.w`, … print as `g: @params`).
 struct ResultBundles {
   std::unordered_map<std::string, std::vector<BundleId>> by_first_leaf;
 };
 
 class FunctionPrinter {
  public:
-  FunctionPrinter(const Program& program, const Function& f, Layouts& layouts, const ResultBundles& bundles,
-                  const PrintOptions& options)
-      : p_(program), f_(f), layouts_(layouts), bundles_(bundles), options_(options), names_(program, f, layouts) {}
+  FunctionPrinter(const Program& program, const Function& f, Layouts& layouts,
+                  const ResultBundles& bundles, const PrintOptions& options)
+      : p_(program),
+        f_(f),
+        layouts_(layouts),
+        bundles_(bundles),
+        options_(options),
+        names_(program, f, layouts) {}
 
   std::string whole();
-  std::string one(OpId op);    // on one line, regions as `{ … }`, without a location
+  std::string one(OpId op);  // on one line, regions as `{ … }`, without a location
 
  private:
   void head();
@@ -43,7 +48,9 @@ class FunctionPrinter {
   std::string axis(AxisId a) const;
   void scan_axis(const Op& op);
   void location(LocId id);
-  bool elided(const Op& op) const { return one_line_ || (op.code == Opcode::fused_ && !options_.bodies); }
+  bool elided(const Op& op) const {
+    return one_line_ || (op.code == Opcode::fused_ && !options_.bodies);
+  }
   void indent() { out_.append(2 * static_cast<std::size_t>(depth_), ' '); }
 
   const Program& p_;
@@ -52,9 +59,9 @@ class FunctionPrinter {
   const ResultBundles& bundles_;
   const PrintOptions& options_;
   ValueNames names_;
-  AxisScope axes_;             // what has occurred so far
+  AxisScope axes_;  // what has occurred so far
   std::string out_;
-  std::size_t line_ = 0;       // where the line begins
+  std::size_t line_ = 0;  // where the line begins
   int depth_ = 0;
   bool one_line_ = false;
 };

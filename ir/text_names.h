@@ -1,6 +1,8 @@
-// Owns the spelling of values, groups and axes in text, as far as printer and parser must agree on it.
+// Owns the spelling of values, groups and axes in text, where printer and parser must agree.
 #pragma once
 
+#include <span>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,16 +14,16 @@
 namespace gradc::text {
 
 // What the text can carry; the verifier asks for it, the parser refuses more.
-inline constexpr std::int64_t max_extent = INT32_MAX;             // positions are i32
-inline constexpr std::int64_t max_elements = std::int64_t{1} << 48;   // of one value, of one bundle
-inline constexpr std::int64_t max_members = 1 << 16;              // leaves and turns of one bundle
-inline constexpr std::int64_t max_all_members = 1 << 18;          // of all bundles together
-inline constexpr std::int64_t max_grouped = 1 << 20;              // members of all groups of a program
-inline constexpr std::size_t max_axes = 4096;                     // of one function
-inline constexpr int max_depth = 64;                              // of regions, and of bundles
+inline constexpr std::int64_t max_extent = INT32_MAX;                // positions are i32
+inline constexpr std::int64_t max_elements = std::int64_t{1} << 48;  // of one value, of one bundle
+inline constexpr std::int64_t max_members = 1 << 16;      // leaves and turns of one bundle
+inline constexpr std::int64_t max_all_members = 1 << 18;  // of all bundles together
+inline constexpr std::int64_t max_grouped = 1 << 20;      // members of all groups of a program
+inline constexpr std::size_t max_axes = 4096;             // of one function
+inline constexpr int max_depth = 64;                      // of regions, and of bundles
 
-// Letters, digits and `_` in segments joined by dots; the first character is no digit. An axis is not
-// `_` alone, which `concat` prints for no axis.
+// Letters, digits and `_` in segments joined by dots; the first character is no digit. `_` alone is
+// no axis: `concat` prints it where an operand lacks one.
 bool is_name(std::string_view text);
 
 // A string as it stands between quotes: `\"`, `\\`, and bytes outside printable ASCII as `\xNN`.
@@ -50,14 +52,15 @@ class Layouts {
   std::unordered_map<std::uint32_t, BundleLayout> made_;
 };
 
-// The axes that have occurred so far in a function's text. A bundle's members carry its axes by name and
-// extent; `resolve` is the rule for what they are called in the function (that of Builder::axis): the
-// axis of that name, or else the first of `d.1`, `d.2`, … that has the extent; or else a new one.
+// The axes that have occurred so far in a function's text. A bundle's members carry its axes by
+// name and extent; `resolve` is the rule for what they are called in the function (that of
+// Builder::axis): the axis of that name, or else the first of `d.1`, `d.2`, … that has the extent;
+// or else a new one.
 class AxisScope {
  public:
   struct Resolved {
-    AxisId axis;                       // valid: has occurred
-    std::string fresh;                 // else: the name of the new axis
+    AxisId axis;        // valid: has occurred
+    std::string fresh;  // else: the name of the new axis
   };
   bool knows(std::string_view name) const { return by_name_.contains(std::string(name)); }
   AxisId find(std::string_view name) const;
@@ -74,19 +77,34 @@ class AxisScope {
   std::unordered_map<std::string, Known> by_name_;
 };
 
-// What each value of a function is called: a group's member by its path, a value by its name if nothing
-// before it has that name, else a number. Groups whose names would clash get a suffix.
+// A constant's number as it is written: `0.5`, `3`, `true`.
+std::string constant_text(const Attr& attr, DType dtype);
+
+// The dtype that a literal at place `i` of an elementwise operation has: that of the result, or of
+// the other operand where the result is a bool; nullopt where nothing tells.
+std::optional<DType> literal_dtype(const Function& f, Opcode code,
+                                   std::span<const ValueId> operands, std::size_t i, DType result);
+
+// What each value of a function is called: a group's member by its path, a value by its name if
+// nothing before it has that name, else a number. Groups whose names would clash get a suffix.
 class ValueNames {
  public:
   ValueNames(const Program& program, const Function& f, Layouts& layouts);
-  std::string operator[](ValueId v) const;                        // with its `%`
+  std::string operator[](
+      ValueId v) const;  // with its `%`; a constant that stands inline: the number
+  // An unnamed constant whose uses are all operands of elementwise operations stands there as a
+  // number and has no line of its own.
+  bool stands_inline(const Op& op) const {
+    return op.code == Opcode::constant_ && inline_[op.results[0].index];
+  }
   const Group* group_starting_at(ValueId v) const;
-  std::string group_name(const Group& g) const;                   // with its `%`
+  std::string group_name(const Group& g) const;  // with its `%`
   // Operands with groups and turns as one name each, the longest first.
   void list(std::string& out, const std::vector<ValueId>& values) const;
 
  private:
   void name_group(std::uint32_t g, std::unordered_set<std::string>& used);
+  void find_inline();
   static constexpr std::uint32_t none = UINT32_MAX;
   const Program& program_;
   const Function& f_;
@@ -95,7 +113,8 @@ class ValueNames {
     std::string name;
   };
   std::vector<Known> groups_;
-  std::vector<std::uint32_t> group_of_, number_;                  // by value
+  std::vector<std::uint32_t> group_of_, number_;  // by value
+  std::vector<char> inline_;                      // by value
 };
 
 }  // namespace gradc::text

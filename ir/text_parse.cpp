@@ -1,4 +1,5 @@
-// Parsing of programs: bundles, inputs, training settings; functions are in ir/text_parse_function.cpp.
+// Parsing of programs: bundles, inputs, training settings; functions are in
+// ir/text_parse_function.cpp.
 #include "ir/text_parse.h"
 
 #include <fmt/format.h>
@@ -12,7 +13,8 @@ bool Parsed::take_bundle(BundleId& out) {
   Token name;
   if (!reader.take(Tok::symbol, "a bundle's name", name)) return false;
   const auto it = bundles.find(std::string(name.text));
-  if (it == bundles.end()) return reader.fail(name.at, fmt::format("no bundle `@{}` is declared above", name.text));
+  if (it == bundles.end())
+    return reader.fail(name.at, fmt::format("no bundle `@{}` is declared above", name.text));
   out = it->second.id;
   return true;
 }
@@ -21,7 +23,8 @@ bool take_extent(Reader& r, std::int64_t& out) {
   if (!r.take("=")) return false;
   const Span at = r.token().at;
   if (!r.take_integer(out)) return false;
-  return (out >= 0 && out <= max_extent) || r.fail(at, fmt::format("an extent is 0 to {}", max_extent));
+  return (out >= 0 && out <= max_extent) ||
+         r.fail(at, fmt::format("an extent is 0 to {}", max_extent));
 }
 
 bool take_dtype(Reader& r, DType& out) {
@@ -44,11 +47,12 @@ class ProgramParser {
 
   bool run() {
     for (r_.skip_newlines(); !r_.at(Tok::end); r_.skip_newlines()) {
-      const bool ok = r_.at_word("bundle")                           ? bundle()
-                      : r_.at_word("input")                          ? input()
-                      : r_.at_word("train")                          ? train()
-                      : r_.at_word("func") || r_.at_word("kernel")   ? parse_function(p_)
-                                                                     : r_.unexpected("`bundle`, `input`, `train`, `func` or `kernel`");
+      const bool ok = r_.at_word("bundle")  ? bundle()
+                      : r_.at_word("input") ? input()
+                      : r_.at_word("train") ? train()
+                      : r_.at_word("func") || r_.at_word("kernel")
+                          ? parse_function(p_)
+                          : r_.unexpected("`bundle`, `input`, `train`, `func` or `kernel`");
       if (!ok) return false;
     }
     for (const Initialiser& i : initialisers_) {
@@ -76,8 +80,8 @@ class ProgramParser {
   Parsed p_;
   std::vector<Initialiser> initialisers_;
   std::unordered_map<std::string, Span> inputs_;
-  std::unordered_map<std::string, AxisId> axes_;   // of the bundle that is being read
-  std::int64_t members_ = 0;                       // of all bundles
+  std::unordered_map<std::string, AxisId> axes_;  // of the bundle that is being read
+  std::int64_t members_ = 0;                      // of all bundles
   std::optional<Span> train_at_;
 };
 
@@ -87,7 +91,8 @@ bool ProgramParser::bundle() {
   if (!r_.take(Tok::symbol, "the bundle's name", name)) return false;
   if (!is_name(name.text)) return r_.fail(name.at, "a name begins with a letter");
   if (const auto it = p_.bundles.find(std::string(name.text)); it != p_.bundles.end())
-    return r_.fail(name.at, fmt::format("bundle `@{}` is declared twice", name.text), it->second.at, "first here");
+    return r_.fail(name.at, fmt::format("bundle `@{}` is declared twice", name.text), it->second.at,
+                   "first here");
   if (!r_.take("{") || !r_.take_newline()) return false;
   Bundle b;
   b.name = p_.program.intern(name.text);
@@ -99,16 +104,20 @@ bool ProgramParser::bundle() {
     Token word;
     if (!r_.take(Tok::word, "a member's name or `}`", word)) return false;
     if (const auto [it, fresh] = names.emplace(word.text, word.at); !fresh)
-      return r_.fail(word.at, fmt::format("member `{}` is declared twice", word.text), it->second, "first here");
+      return r_.fail(word.at, fmt::format("member `{}` is declared twice", word.text), it->second,
+                     "first here");
     b.members.emplace_back().name = p_.program.intern(word.text);
     if (!r_.take(":") || !member(b, axes_at, size) || !r_.take_newline()) return false;
-    if (size.members > max_members) return r_.fail(word.at, fmt::format("a bundle has more than {} members", max_members));
+    if (size.members > max_members)
+      return r_.fail(word.at, fmt::format("a bundle has more than {} members", max_members));
     if (size.elements > max_elements) return r_.fail(word.at, "a bundle has too many elements");
-    if (size.depth > max_depth) return r_.fail(word.at, fmt::format("bundles nest deeper than {}", max_depth));
+    if (size.depth > max_depth)
+      return r_.fail(word.at, fmt::format("bundles nest deeper than {}", max_depth));
   }
   r_.advance();
   members_ += size.members;
-  if (members_ > max_all_members) return r_.fail(name.at, "the bundles have too many members together");
+  if (members_ > max_all_members)
+    return r_.fail(name.at, "the bundles have too many members together");
   const BundleId id{static_cast<std::uint32_t>(p_.program.bundles.size())};
   p_.bundles.emplace(name.text, Parsed::Declared<BundleId>{id, name.at});
   p_.sizes.push_back(size);
@@ -124,17 +133,20 @@ bool ProgramParser::member(Bundle& b, std::vector<Span>& axes_at, Parsed::Bundle
 bool ProgramParser::nested(Member& m, Parsed::BundleSize& size) {
   const Span at = r_.token().at;
   if (!r_.take_integer(m.turns) || !r_.take_word("x") || !p_.take_bundle(m.nested)) return false;
-  if (m.turns < 0 || m.turns > max_members) return r_.fail(at, fmt::format("a bundle has 0 to {} turns", max_members));
+  if (m.turns < 0 || m.turns > max_members)
+    return r_.fail(at, fmt::format("a bundle has 0 to {} turns", max_members));
   const Parsed::BundleSize& inner = p_.sizes[m.nested.index];
   size.members += m.turns * (1 + inner.members);
   size.depth = std::max(size.depth, 1 + inner.depth);
   std::int64_t elements = 0;
-  if (__builtin_mul_overflow(m.turns, inner.elements, &elements) || elements > max_elements) elements = max_elements + 1;
+  if (__builtin_mul_overflow(m.turns, inner.elements, &elements) || elements > max_elements)
+    elements = max_elements + 1;
   size.elements += elements;
   return true;
 }
 
-bool ProgramParser::tensor(Bundle& b, Member& m, std::vector<Span>& axes_at, Parsed::BundleSize& size) {
+bool ProgramParser::tensor(Bundle& b, Member& m, std::vector<Span>& axes_at,
+                           Parsed::BundleSize& size) {
   std::int64_t elements = 1;
   if (!bundle_type(b, m.type, axes_at, elements)) return false;
   size.members += 1;
@@ -146,15 +158,20 @@ bool ProgramParser::tensor(Bundle& b, Member& m, std::vector<Span>& axes_at, Par
   return true;
 }
 
-bool ProgramParser::bundle_type(Bundle& b, Type& t, std::vector<Span>& axes_at, std::int64_t& elements) {
+bool ProgramParser::bundle_type(Bundle& b, Type& t, std::vector<Span>& axes_at,
+                                std::int64_t& elements) {
   if (!take_dtype(r_, t.dtype) || !r_.take("[")) return false;
   while (!r_.at_punct("]")) {
     Token word;
     if (!r_.take(Tok::word, "an axis or `]`", word)) return false;
-    const auto [it, fresh] = axes_.emplace(word.text, AxisId{static_cast<std::uint32_t>(b.axes.size())});
+    const auto [it, fresh] =
+        axes_.emplace(word.text, AxisId{static_cast<std::uint32_t>(b.axes.size())});
     if (fresh) {
       if (word.text == "_") return r_.fail(word.at, "`_` names no axis");
-      if (!r_.at_punct("=")) return r_.fail(word.at, fmt::format("axis `{}` needs its extent here, where it occurs first", word.text));
+      if (!r_.at_punct("="))
+        return r_.fail(
+            word.at,
+            fmt::format("axis `{}` needs its extent here, where it occurs first", word.text));
       if (b.axes.size() == max_axes) return r_.fail(word.at, "too many axes");
       b.axes.push_back({p_.program.intern(word.text), 0});
       axes_at.push_back(word.at);
@@ -163,14 +180,18 @@ bool ProgramParser::bundle_type(Bundle& b, Type& t, std::vector<Span>& axes_at, 
       std::int64_t again = 0;
       if (!take_extent(r_, again)) return false;
       if (const std::int64_t first = b.axes[it->second.index].extent; again != first)
-        return r_.fail(word.at, fmt::format("axis `{}` has two extents: {} and {}", word.text, first, again),
+        return r_.fail(word.at,
+                       fmt::format("axis `{}` has two extents: {} and {}", word.text, first, again),
                        axes_at[it->second.index], "first here");
     }
     const AxisId a = it->second;
-    if (t.axes.contains(a)) return r_.fail(word.at, fmt::format("axis `{}` stands twice in a type", word.text));
-    if (t.axes.full()) return r_.fail(word.at, fmt::format("a type has more than {} axes", max_rank));
+    if (t.axes.contains(a))
+      return r_.fail(word.at, fmt::format("axis `{}` stands twice in a type", word.text));
+    if (t.axes.full())
+      return r_.fail(word.at, fmt::format("a type has more than {} axes", max_rank));
     t.axes.push_back(a);
-    if (__builtin_mul_overflow(elements, b.axes[a.index].extent, &elements) || elements > max_elements)
+    if (__builtin_mul_overflow(elements, b.axes[a.index].extent, &elements) ||
+        elements > max_elements)
       return r_.fail(word.at, "a tensor has too many elements");
   }
   r_.advance();
@@ -193,7 +214,8 @@ bool ProgramParser::initial(Bundle& b, Initial& out) {
     return r_.take_real(out.value);
   }
   out.kind = Initial::computed;
-  initialisers_.push_back({BundleId{static_cast<std::uint32_t>(p_.program.bundles.size())}, b.members.size() - 1, r_.token()});
+  initialisers_.push_back({BundleId{static_cast<std::uint32_t>(p_.program.bundles.size())},
+                           b.members.size() - 1, r_.token()});
   r_.advance();
   return true;
 }
@@ -205,7 +227,8 @@ bool ProgramParser::input() {
   if (!r_.take(Tok::value, "the input's name", name)) return false;
   if (!is_name(name.text)) return r_.fail(name.at, "a name begins with a letter");
   if (const auto [it, fresh] = inputs_.emplace(name.text, name.at); !fresh)
-    return r_.fail(name.at, fmt::format("input `%{}` is declared twice", name.text), it->second, "first here");
+    return r_.fail(name.at, fmt::format("input `%{}` is declared twice", name.text), it->second,
+                   "first here");
   in.name = p_.program.intern(name.text);
   Bundle scope;
   Type t;
@@ -237,7 +260,8 @@ bool ProgramParser::train() {
     const Span at = r_.token().at;
     r_.advance();
     if (!r_.take("=")) return false;
-    if (!setting(key, t)) return r_.fail(at, fmt::format("no training setting is called `{}`", key));
+    if (!setting(key, t))
+      return r_.fail(at, fmt::format("no training setting is called `{}`", key));
   }
   p_.program.training = t;
   return r_.take_newline();
@@ -251,10 +275,12 @@ bool ProgramParser::setting(std::string_view key, Training& t) {
       t.lr.kind = Schedule::linear;
     else if (!r_.take_word("constant"))
       return false;
-    return r_.take("(") && r_.take_real(t.lr.peak) && r_.take(",") && r_.take_real(t.lr.warmup) && r_.take(")");
+    return r_.take("(") && r_.take_real(t.lr.peak) && r_.take(",") && r_.take_real(t.lr.warmup) &&
+           r_.take(")");
   }
   if (key == "betas")
-    return r_.take("(") && r_.take_real(t.beta1) && r_.take(",") && r_.take_real(t.beta2) && r_.take(")");
+    return r_.take("(") && r_.take_real(t.beta1) && r_.take(",") && r_.take_real(t.beta2) &&
+           r_.take(")");
   if (key == "except") return r_.take_string(t.except);
   if (key == "steps") return r_.take_integer(t.steps);
   double* const real = key == "eps"            ? &t.eps

@@ -1,5 +1,5 @@
-// Owns the parsing of IR text: what is shared between the program's items (ir/text_parse.cpp) and the
-// functions (ir/text_parse_function.cpp).
+// Owns the parsing of IR text: what is shared between the program's items (ir/text_parse.cpp) and
+// the functions (ir/text_parse_function.cpp).
 #pragma once
 
 #include <unordered_map>
@@ -19,7 +19,7 @@ struct Parsed {
     Span at;
   };
   struct BundleSize {
-    std::int64_t members = 0;    // leaves and turns
+    std::int64_t members = 0;  // leaves and turns
     std::int64_t elements = 0;
     int depth = 1;
   };
@@ -30,8 +30,8 @@ struct Parsed {
   std::unordered_map<std::string, Declared<BundleId>> bundles;
   std::unordered_map<std::string, Declared<FunctionId>> functions;
   std::unordered_map<std::string, FileId> files;
-  std::vector<BundleSize> sizes;          // by bundle
-  std::int64_t grouped = 0;               // members of groups so far
+  std::vector<BundleSize> sizes;  // by bundle
+  std::int64_t grouped = 0;       // members of groups so far
 
   // `@name` of a bundle.
   bool take_bundle(BundleId& out);

@@ -35,8 +35,13 @@ void append_type(std::string& out, const Program& p, const std::vector<Axis>& ax
   out += ']';
 }
 
-void append_bundle(std::string& out, const Program& p, const Bundle& b) {
-  out += fmt::format("bundle @{} {{\n", p.text(b.name));
+void append_bundle(std::string& out, const Program& p, const Bundle& b, bool whole) {
+  out += fmt::format("bundle @{} {{", p.text(b.name));
+  if (!whole) {
+    out += " … }\n";
+    return;
+  }
+  out += '\n';
   std::vector<char> seen(b.axes.size(), 0);
   for (const Member& m : b.members) {
     out += fmt::format("  {}: ", p.text(m.name));
@@ -57,7 +62,8 @@ void append_bundle(std::string& out, const Program& p, const Bundle& b) {
 void append_input(std::string& out, const Program& p, const Input& input) {
   out += fmt::format("input %{}: {}[", p.text(input.name), name(input.dtype));
   for (std::size_t i = 0; i < input.axes.size(); ++i)
-    out += fmt::format("{}{}={}", i > 0 ? " " : "", p.text(input.axes[i].name), input.axes[i].extent);
+    out +=
+        fmt::format("{}{}={}", i > 0 ? " " : "", p.text(input.axes[i].name), input.axes[i].extent);
   out += ']';
   if (input.bounded) out += fmt::format(" in {} .. {}", input.low, input.high);
   out += '\n';
@@ -65,11 +71,15 @@ void append_input(std::string& out, const Program& p, const Input& input) {
 
 std::string training_text(const Training& t) {
   constexpr std::string_view schedules[] = {"constant", "cosine", "linear"};
-  const std::string lr = fmt::format("{}({}, {})", schedules[t.lr.kind], print_real(t.lr.peak), print_real(t.lr.warmup));
-  const std::string rest = fmt::format("clip={} except={} steps={}", print_real(t.clip), quoted(t.except), t.steps);
-  if (t.kind == Training::sgd) return fmt::format("train sgd lr={} momentum={} {}\n", lr, print_real(t.momentum), rest);
-  return fmt::format("train adamw lr={} betas=({}, {}) eps={} weight_decay={} {}\n", lr, print_real(t.beta1),
-                     print_real(t.beta2), print_real(t.eps), print_real(t.weight_decay), rest);
+  const std::string lr = fmt::format("{}({}, {})", schedules[t.lr.kind], print_real(t.lr.peak),
+                                     print_real(t.lr.warmup));
+  const std::string rest =
+      fmt::format("clip={} except={} steps={}", print_real(t.clip), quoted(t.except), t.steps);
+  if (t.kind == Training::sgd)
+    return fmt::format("train sgd lr={} momentum={} {}\n", lr, print_real(t.momentum), rest);
+  return fmt::format("train adamw lr={} betas=({}, {}) eps={} weight_decay={} {}\n", lr,
+                     print_real(t.beta1), print_real(t.beta2), print_real(t.eps),
+                     print_real(t.weight_decay), rest);
 }
 
 // The bundles that the functions' text names, and what is nested in them.
@@ -132,7 +142,7 @@ std::vector<FunctionId> function_order(const Program& p, const PrintOptions& opt
 }
 
 ResultBundles result_bundles(const Program& p, Layouts& layouts, const std::vector<char>& used) {
-  constexpr std::size_t most = 8;   // of bundles that begin alike
+  constexpr std::size_t most = 8;  // of bundles that begin alike
   ResultBundles out;
   for (BundleId b : bundle_order(p)) {
     if (!used[b.index]) continue;
@@ -155,18 +165,19 @@ std::string print_real(double x) {
 
 std::string print(const Program& p, const PrintOptions& options) {
   const std::vector<FunctionId> functions = function_order(p, options);
-  const std::vector<char> used =
-      options.functions.empty() ? std::vector<char>(p.bundles.size(), 1) : used_bundles(p, functions);
+  const std::vector<char> used = options.functions.empty() ? std::vector<char>(p.bundles.size(), 1)
+                                                           : used_bundles(p, functions);
   Layouts layouts(p);
   const ResultBundles results = result_bundles(p, layouts, used);
   std::string out;
   for (BundleId b : bundle_order(p)) {
     if (!used[b.index]) continue;
-    append_bundle(out, p, p.bundle(b));
-    out += '\n';
+    append_bundle(out, p, p.bundle(b), options.bodies);
+    if (options.bodies) out += '\n';
   }
   for (const Input& input : p.inputs) append_input(out, p, input);
-  if (const std::string text = training_text(p.training); text != training_text(Training{})) out += text;
+  if (const std::string text = training_text(p.training); text != training_text(Training{}))
+    out += text;
   if (!out.empty() && !out.ends_with("\n\n")) out += '\n';
   for (FunctionId f : functions)
     out += FunctionPrinter(p, p.function(f), layouts, results, options).whole() + "\n";

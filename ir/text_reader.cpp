@@ -22,8 +22,9 @@ int hex(char c) {
 // Segments of letters, digits and `_`, joined by single dots.
 std::size_t Reader::name_end(std::size_t from) const {
   std::size_t i = from;
-  while (i < text_.size() && (is_word(text_[i]) || (text_[i] == '.' && i > from && text_[i - 1] != '.' &&
-                                                    i + 1 < text_.size() && is_word(text_[i + 1]))))
+  while (i < text_.size() &&
+         (is_word(text_[i]) || (text_[i] == '.' && i > from && text_[i - 1] != '.' &&
+                                i + 1 < text_.size() && is_word(text_[i + 1]))))
     ++i;
   return i;
 }
@@ -60,7 +61,8 @@ Token Reader::number(std::size_t begin) {
 
 Token Reader::string(std::size_t begin) {
   ++at_;
-  while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\n') at_ += text_[at_] == '\\' && peek(1) != '\n' ? 2 : 1;
+  while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\n')
+    at_ += text_[at_] == '\\' && peek(1) != '\n' ? 2 : 1;
   if (at_ >= text_.size() || text_[at_] != '"') {
     at_ = std::min(at_, text_.size());
     Token t = make(Tok::bad, begin, 0);
@@ -140,15 +142,18 @@ bool Reader::fail(const Span& at, std::string message) {
 }
 
 bool Reader::fail(const Span& at, std::string message, const Span& other, std::string note) {
-  if (!error_) error_ = Diagnostic{at, std::move(message), {{other, std::move(note)}}, Severity::error};
+  if (!error_)
+    error_ = Diagnostic{at, std::move(message), {{other, std::move(note)}}, Severity::error};
   return false;
 }
 
 bool Reader::unexpected(std::string_view wanted) {
   switch (token_.kind) {
     case Tok::bad: return fail(token_.at, std::string(token_.text));
-    case Tok::end: return fail(token_.at, fmt::format("expected {}, but the text ends here", wanted));
-    case Tok::newline: return fail(token_.at, fmt::format("expected {}, but the line ends here", wanted));
+    case Tok::end:
+      return fail(token_.at, fmt::format("expected {}, but the text ends here", wanted));
+    case Tok::newline:
+      return fail(token_.at, fmt::format("expected {}, but the line ends here", wanted));
     default: return fail(token_.at, fmt::format("expected {}", wanted));
   }
 }
@@ -169,8 +174,12 @@ void Reader::skip_newlines() {
   while (at(Tok::newline)) advance();
 }
 
-bool Reader::take(std::string_view punct) { return skip(punct) || unexpected(fmt::format("`{}`", punct)); }
-bool Reader::take_word(std::string_view text) { return skip_word(text) || unexpected(fmt::format("`{}`", text)); }
+bool Reader::take(std::string_view punct) {
+  return skip(punct) || unexpected(fmt::format("`{}`", punct));
+}
+bool Reader::take_word(std::string_view text) {
+  return skip_word(text) || unexpected(fmt::format("`{}`", text));
+}
 
 bool Reader::take(Tok kind, std::string_view wanted, Token& out) {
   if (!at(kind)) return unexpected(wanted);
@@ -190,7 +199,8 @@ bool Reader::take_integer(std::int64_t& out) {
   if (!at(Tok::number)) return unexpected("an integer");
   const char* end = token_.text.data() + token_.text.size();
   const auto [stop, error] = std::from_chars(token_.text.data(), end, out);
-  if (error == std::errc::result_out_of_range) return fail(token_.at, "the integer does not fit 64 bits");
+  if (error == std::errc::result_out_of_range)
+    return fail(token_.at, "the integer does not fit 64 bits");
   if (error != std::errc() || stop != end) return unexpected("an integer");
   advance();
   return true;
@@ -215,7 +225,8 @@ bool Reader::take_string(std::string& out) {
       out += t.text[i];
     } else if (i + 1 < t.text.size() && (t.text[i + 1] == '"' || t.text[i + 1] == '\\')) {
       out += t.text[++i];
-    } else if (i + 3 < t.text.size() && t.text[i + 1] == 'x' && hex(t.text[i + 2]) >= 0 && hex(t.text[i + 3]) >= 0) {
+    } else if (i + 3 < t.text.size() && t.text[i + 1] == 'x' && hex(t.text[i + 2]) >= 0 &&
+               hex(t.text[i + 3]) >= 0) {
       out += static_cast<char>(16 * hex(t.text[i + 2]) + hex(t.text[i + 3]));
       i += 3;
     } else {

@@ -1,4 +1,4 @@
-// The verifier's part that looks at each function once its structure holds: types, names, kernels, places.
+// The verifier's part for functions whose structure holds: types, names, kernels, places.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -36,13 +36,18 @@ bool check_typing(Report& report, FunctionId id) {
 void check_names(Report& report, FunctionId id) {
   const Program& p = report.program;
   const Function& f = p.function(id);
-  const auto proper = [&](Invariant invariant, NameId n, std::unordered_set<std::uint32_t>& seen, std::string_view what) {
-    if (!text::is_name(p.text(n))) report.add(invariant, id, fmt::format("{} `{}` has no proper name", what, p.text(n)));
-    if (!seen.insert(n.index).second) report.add(invariant, id, fmt::format("two {}s are called `{}`", what, p.text(n)));
+  const auto proper = [&](Invariant invariant, NameId n, std::unordered_set<std::uint32_t>& seen,
+                          std::string_view what) {
+    if (!text::is_name(p.text(n)))
+      report.add(invariant, id, fmt::format("{} `{}` has no proper name", what, p.text(n)));
+    if (!seen.insert(n.index).second)
+      report.add(invariant, id, fmt::format("two {}s are called `{}`", what, p.text(n)));
   };
   std::unordered_set<std::uint32_t> seen_results, seen_values;
   if (!f.result_names.empty() && f.result_names.size() != f.body().results.size())
-    report.add(results, id, fmt::format("has {} names for {} results", f.result_names.size(), f.body().results.size()));
+    report.add(
+        results, id,
+        fmt::format("has {} names for {} results", f.result_names.size(), f.body().results.size()));
   for (NameId n : f.result_names) proper(results, n, seen_results, "result");
   for (const Value& v : f.values)
     if (v.name.valid()) proper(value_names, v.name, seen_values, "value");
@@ -52,7 +57,8 @@ void check_names(Report& report, FunctionId id) {
 // "" or what is wrong with where a value lies.
 std::string check_placement(const Function& f, const Type& t, const Placement& at) {
   const std::int64_t size = bytes(t.dtype);
-  if (at.offset < 0 || at.offset % size != 0) return "its offset is negative, or no multiple of its element's size";
+  if (at.offset < 0 || at.offset % size != 0)
+    return "its offset is negative, or no multiple of its element's size";
   bool fits = true, empty = false;
   std::int64_t last = 0;
   for (int i = 0; i < t.axes.size(); ++i) {
@@ -60,7 +66,8 @@ std::string check_placement(const Function& f, const Type& t, const Placement& a
     std::int64_t step = 0;
     if (stride < 0) return "a stride is negative";
     empty |= n == 0;
-    fits &= n == 0 || (!__builtin_mul_overflow(stride, n - 1, &step) && !__builtin_add_overflow(last, step, &last));
+    fits &= n == 0 || (!__builtin_mul_overflow(stride, n - 1, &step) &&
+                       !__builtin_add_overflow(last, step, &last));
   }
   std::int64_t end = 0;
   fits &= !__builtin_add_overflow(last, 1, &end) && !__builtin_mul_overflow(end, size, &end) &&
@@ -77,8 +84,11 @@ void check_placements(Report& report, FunctionId id) {
       if (std::string why = check_placement(f, f.values[v].type, f.placed[v]); !why.empty())
         report.add(placements, id, f.values[v].def, std::move(why));
   const auto placed = [&](ValueId v) { return f.placed[v.index].arena != Arena::none; };
-  const auto all = [&](const std::vector<ValueId>& list) { return std::all_of(list.begin(), list.end(), placed); };
-  if (!all(f.body().arguments) || !all(f.body().results)) report.add(placements, id, "an argument or a result has no place");
+  const auto all = [&](const std::vector<ValueId>& list) {
+    return std::all_of(list.begin(), list.end(), placed);
+  };
+  if (!all(f.body().arguments) || !all(f.body().results))
+    report.add(placements, id, "an argument or a result has no place");
   for (std::uint32_t i = 0; i < f.ops.size(); ++i)
     if (f.ops[i].code == Opcode::launch_ && (!all(f.ops[i].operands) || !all(f.ops[i].results)))
       report.add(placements, id, OpId{i}, "an operand or result of a launch has no place");
@@ -91,7 +101,8 @@ void check_function(Report& report, FunctionId id) {
   const bool typed = check_typing(report, id);
   check_names(report, id);
   if (f.family != Family::none && typed)
-    if (KernelFault k = check_kernel(report.program, f); !k.why.empty()) report.add(kernels, id, k.op, std::move(k.why));
+    if (KernelFault k = check_kernel(report.program, f); !k.why.empty())
+      report.add(kernels, id, k.op, std::move(k.why));
   check_placements(report, id);
 }
 

@@ -22,9 +22,11 @@ std::string check_axes(const Program& p, const std::vector<Axis>& axes) {
   std::unordered_set<std::uint32_t> seen;
   for (const Axis& a : axes) {
     const std::string_view name = p.text(a.name);
-    if (!text::is_name(name) || name == "_") return fmt::format("axis `{}` has no proper name", name);
+    if (!text::is_name(name) || name == "_")
+      return fmt::format("axis `{}` has no proper name", name);
     if (!seen.insert(a.name.index).second) return fmt::format("two axes are called `{}`", name);
-    if (a.extent < 0 || a.extent > text::max_extent) return fmt::format("axis `{}` has extent {}", name, a.extent);
+    if (a.extent < 0 || a.extent > text::max_extent)
+      return fmt::format("axis `{}` has extent {}", name, a.extent);
   }
   return "";
 }
@@ -34,7 +36,8 @@ std::string check_type(const std::vector<Axis>& axes, const Type& type) {
   for (int i = 0; i < type.axes.size(); ++i) {
     for (int j = 0; j < i; ++j)
       if (type.axes[i] == type.axes[j]) return "a type has an axis twice";
-    if (__builtin_mul_overflow(elements, axes[type.axes[i].index].extent, &elements) || elements > text::max_elements)
+    if (__builtin_mul_overflow(elements, axes[type.axes[i].index].extent, &elements) ||
+        elements > text::max_elements)
       return "a value has too many elements";
   }
   return "";
@@ -68,7 +71,8 @@ struct Size {
 
 // What is nested is measured first; "" or what is wrong.
 std::string measure(const Program& p, const Bundle& b, const std::vector<Size>& sizes, Size& out) {
-  const auto grow = [](std::int64_t& total, std::int64_t times, std::int64_t each, std::int64_t most) {
+  const auto grow = [](std::int64_t& total, std::int64_t times, std::int64_t each,
+                       std::int64_t most) {
     std::int64_t n = 0;
     if (__builtin_mul_overflow(times, each, &n) || n > most - total) return false;
     total += n;
@@ -82,8 +86,10 @@ std::string measure(const Program& p, const Bundle& b, const std::vector<Size>& 
     if (m.nested.valid() && (m.turns < 0 || m.turns > text::max_members))
       return fmt::format("`{}` has {} turns", p.text(m.name), m.turns);
     const std::int64_t times = m.nested.valid() ? m.turns : 1;
-    if (!grow(out.members, times, 1 + inner.members, text::max_members)) return "has too many members";
-    if (!grow(out.elements, times, inner.elements, text::max_elements)) return "has too many elements";
+    if (!grow(out.members, times, 1 + inner.members, text::max_members))
+      return "has too many members";
+    if (!grow(out.elements, times, inner.elements, text::max_elements))
+      return "has too many elements";
     out.depth = std::max(out.depth, 1 + inner.depth);
     if (out.depth > text::max_depth) return "nests too deep";
   }
@@ -105,7 +111,8 @@ void check_nesting(Report& report) {
         const BundleId n = bundle.members[stack.back().second++].nested;
         if (!n.valid() || sizes[n.index].done) continue;
         if (sizes[n.index].open)
-          return report.add(bundles, fmt::format("bundle @{} holds itself", p.text(p.bundle(n).name)));
+          return report.add(bundles,
+                            fmt::format("bundle @{} holds itself", p.text(p.bundle(n).name)));
         stack.push_back({n, 0});
         continue;
       }
@@ -116,7 +123,8 @@ void check_nesting(Report& report) {
       stack.pop_back();
     }
   }
-  if (members > text::max_all_members) report.add(bundles, "the bundles have too many members together");
+  if (members > text::max_all_members)
+    report.add(bundles, "the bundles have too many members together");
 }
 
 template <class Things>
@@ -124,8 +132,10 @@ void check_names(Report& report, const Things& things, std::string_view what) {
   std::unordered_set<std::uint32_t> seen;
   for (const auto& t : things) {
     const std::string_view name = report.program.text(t.name);
-    if (!text::is_name(name)) report.add(names, fmt::format("{} `{}` has no proper name", what, name));
-    if (!seen.insert(t.name.index).second) report.add(names, fmt::format("two {}s are called `{}`", what, name));
+    if (!text::is_name(name))
+      report.add(names, fmt::format("{} `{}` has no proper name", what, name));
+    if (!seen.insert(t.name.index).second)
+      report.add(names, fmt::format("two {}s are called `{}`", what, name));
   }
 }
 
@@ -137,13 +147,14 @@ void check_initialisers(Report& report) {
       const Function& f = p.function(m.initial.function);
       const auto fits = [&](const Type& t) {
         bool same = t.dtype == m.type.dtype && t.axes.size() == m.type.axes.size();
-        for (int i = 0; same && i < t.axes.size(); ++i) same = f.extent(t.axes[i]) == b.axes[m.type.axes[i].index].extent;
+        for (int i = 0; same && i < t.axes.size(); ++i)
+          same = f.extent(t.axes[i]) == b.axes[m.type.axes[i].index].extent;
         return same;
       };
       if (f.family != Family::none || !f.body().arguments.empty() || f.body().results.size() != 1 ||
           !fits(f.type(f.body().results[0])))
-        report.add(initialisers, fmt::format("@{} does not compute `{}` of bundle @{}", p.text(f.name), p.text(m.name),
-                                             p.text(b.name)));
+        report.add(initialisers, fmt::format("@{} does not compute `{}` of bundle @{}",
+                                             p.text(f.name), p.text(m.name), p.text(b.name)));
     }
 }
 
@@ -165,7 +176,8 @@ void check_recursion(Report& report) {
       }
       const FunctionId callee = ops[stack.back().second++].attr.callee;
       if (!callee.valid() || state[callee.index] == done) continue;
-      if (state[callee.index] == open) return report.add(recursion, f, "calls itself, directly or not");
+      if (state[callee.index] == open)
+        return report.add(recursion, f, "calls itself, directly or not");
       stack.push_back({callee, 0});
     }
   }
@@ -176,10 +188,13 @@ void check_inputs(Report& report) {
   for (const Input& in : p.inputs) {
     std::string why = check_axes(p, in.axes);
     Type t{in.dtype, {}};
-    for (std::uint32_t i = 0; i < in.axes.size() && !t.axes.full(); ++i) t.axes.push_back(AxisId{i});
-    if (why.empty() && in.axes.size() > static_cast<std::size_t>(max_rank)) why = "has too many axes";
+    for (std::uint32_t i = 0; i < in.axes.size() && !t.axes.full(); ++i)
+      t.axes.push_back(AxisId{i});
+    if (why.empty() && in.axes.size() > static_cast<std::size_t>(max_rank))
+      why = "has too many axes";
     if (why.empty()) why = check_type(in.axes, t);
-    if (why.empty() && in.bounded && (!is_integer(in.dtype) || in.low >= in.high)) why = "is bounded by nothing";
+    if (why.empty() && in.bounded && (!is_integer(in.dtype) || in.low >= in.high))
+      why = "is bounded by nothing";
     if (!why.empty()) report.add(inputs, fmt::format("input `{}` {}", p.text(in.name), why));
   }
 }
@@ -195,7 +210,8 @@ std::string check_arguments(const Program& p, const Function& f, std::vector<Bun
         given.push_back(g.bundle);
         break;
       }
-  if (arguments.size() != at + p.inputs.size() + 2) return "takes %p, %f, the inputs, %step and %seed";
+  if (arguments.size() != at + p.inputs.size() + 2)
+    return "takes %p, %f, the inputs, %step and %seed";
   for (const Input& in : p.inputs) {
     const Type& t = f.type(arguments[at++]);
     bool same = t.dtype == in.dtype && t.axes.size() == static_cast<int>(in.axes.size());
@@ -214,16 +230,18 @@ void check_entry(Report& report, std::string_view name) {
   if (!id.valid()) return;
   const Function& f = p.function(id);
   std::vector<BundleId> given;
-  if (std::string why = check_arguments(p, f, given); !why.empty()) report.add(entries, id, std::move(why));
+  if (std::string why = check_arguments(p, f, given); !why.empty())
+    report.add(entries, id, std::move(why));
   const std::vector<ValueId>& results = f.body().results;
-  if (name == "loss" &&
-      (results.size() != 1 || !is_real(f.type(results[0]).dtype) || !f.type(results[0]).axes.empty()))
+  if (name == "loss" && (results.size() != 1 || !is_real(f.type(results[0]).dtype) ||
+                         !f.type(results[0]).axes.empty()))
     report.add(entries, id, "gives one real without axes");
   std::unordered_set<std::string_view> seen;
   for (BundleId b : given)
     for (const Leaf& leaf : report.layouts[b].leaves) {
       if (leaf.stored.empty() || leaf.stored.find('@') != std::string::npos)
-        report.add(stored_names, id, fmt::format("`{}` has no stored name: `{}`", leaf.path, leaf.stored));
+        report.add(stored_names, id,
+                   fmt::format("`{}` has no stored name: `{}`", leaf.path, leaf.stored));
       else if (!seen.insert(leaf.stored).second)
         report.add(stored_names, id, fmt::format("two parameters are stored as `{}`", leaf.stored));
     }

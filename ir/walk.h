@@ -8,15 +8,16 @@
 
 namespace gradc {
 
-// Calls enter(region, owner) and leave(region, owner) around each region (the body's owner is invalid)
-// and visit(op) for each operation, before its regions. The regions must form a tree (ir/verify.h).
+// Calls enter(region, owner) and leave(region, owner) around each region (the body's owner is
+// invalid) and visit(op) for each operation, before its regions. The regions must form a tree
+// (ir/verify.h).
 template <class Enter, class Visit, class Leave>
 void walk(const Function& f, Enter&& enter, Visit&& visit, Leave&& leave) {
   struct Frame {
     RegionId region;
     OpId owner;
-    std::size_t next = 0;     // operation of the region
-    std::size_t inner = 0;    // region of the operation before `next`
+    std::size_t next = 0;   // operation of the region
+    std::size_t inner = 0;  // region of the operation before `next`
   };
   std::vector<Frame> stack{{RegionId{0}, {}}};
   enter(RegionId{0}, OpId{});

@@ -1,5 +1,5 @@
-// Which values a gradient concerns: dependence upward from the innermost regions, then one sweep forward
-// and one backward through each region, outer before inner, callers before callees.
+// Which values a gradient concerns: dependence upward from the innermost regions, then one sweep
+// forward and one backward through each region, outer before inner, callers before callees.
 #include "passes/activity.h"
 
 #include <algorithm>
@@ -10,7 +10,9 @@
 namespace gradc {
 namespace {
 
-bool has_reach(Opcode code) { return code == Opcode::call_ || code == Opcode::fused_ || code == Opcode::scan_; }
+bool has_reach(Opcode code) {
+  return code == Opcode::call_ || code == Opcode::fused_ || code == Opcode::scan_;
+}
 
 }  // namespace
 
@@ -103,12 +105,14 @@ Reach Activity::reach_of(FunctionId f, RegionId r) {
   }
   Reach out(region.results.size(), arguments);
   for (std::size_t i = 0; i < region.results.size(); ++i)
-    if (is_real(fn.type(region.results[i]).dtype)) out.join(i, all, row.at(region.results[i].index));
+    if (is_real(fn.type(region.results[i]).dtype))
+      out.join(i, all, row.at(region.results[i].index));
   return out;
 }
 
-// A state depends on its start, for there may be no turn, and on whatever the states that it depends on
-// depend on: closed by repetition, which ends after at most as many rounds as there are states.
+// A state depends on its start, for there may be no turn, and on whatever the states that it
+// depends on depend on: closed by repetition, which ends after at most as many rounds as there are
+// states.
 void Activity::close_scan(FunctionId f, OpId id) {
   const Function& fn = program_.function(f);
   const Op& op = fn.op(id);
@@ -132,16 +136,20 @@ void Activity::forward(FunctionId f, RegionId r) {
   const auto mark = [](char& flag, bool also) { flag = flag || also; };
   for (OpId o : fn.regions[r.index].ops) {
     const Op& op = fn.op(o);
-    const auto depends = [&](std::size_t k) { return varied[op.operands[k].index] && passes_gradient(fn, op, k); };
+    const auto depends = [&](std::size_t k) {
+      return varied[op.operands[k].index] && passes_gradient(fn, op, k);
+    };
     for (std::size_t i = 0; i < op.results.size(); ++i) {
       if (!is_real(fn.type(op.results[i]).dtype)) continue;
       for (std::size_t k = 0; k < op.operands.size(); ++k)
-        if (depends(k) && (!has_reach(op.code) || reach(f, o)(i, k))) varied[op.results[i].index] = 1;
+        if (depends(k) && (!has_reach(op.code) || reach(f, o)(i, k)))
+          varied[op.results[i].index] = 1;
     }
     if (!has_reach(op.code)) continue;
     const bool call = op.code == Opcode::call_;
     std::vector<char>& inner = call ? of_[op.attr.callee.index].varied : varied;
-    const Region& body = call ? program_.function(op.attr.callee).body() : fn.regions[op.regions[0].index];
+    const Region& body =
+        call ? program_.function(op.attr.callee).body() : fn.regions[op.regions[0].index];
     for (std::size_t k = 0; k < op.operands.size(); ++k) {
       mark(inner[body.arguments[k].index], depends(k));
       // Through the turns of a scan a state varies as soon as what it depends on does.
@@ -168,11 +176,13 @@ void Activity::backward(FunctionId f, RegionId r) {
     for (std::size_t k = 0; k < op.operands.size(); ++k) {
       if (!of.varied[op.operands[k].index] || !passes_gradient(fn, op, k)) continue;
       for (std::size_t i = 0; i < op.results.size(); ++i)
-        if (of.wanted[op.results[i].index] && (!matrix || reach(f, *o)(i, k))) of.wanted[op.operands[k].index] = 1;
+        if (of.wanted[op.results[i].index] && (!matrix || reach(f, *o)(i, k)))
+          of.wanted[op.operands[k].index] = 1;
     }
     if (!matrix) continue;
     const bool call = op.code == Opcode::call_;
-    std::vector<char>& slots = call ? of_[op.attr.callee.index].slots[0] : of.slots[op.regions[0].index];
+    std::vector<char>& slots =
+        call ? of_[op.attr.callee.index].slots[0] : of.slots[op.regions[0].index];
     for (std::size_t i = 0; i < op.results.size(); ++i) {
       if (!of.wanted[op.results[i].index]) continue;
       slots[i] = 1;

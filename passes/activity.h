@@ -1,10 +1,11 @@
-// Owns which values a gradient concerns, in a function and all that it calls: those that depend on what
-// is asked for (varied) and whose own cotangent is therefore asked for (wanted). It follows the rows of
-// passes/derivatives.def operand by operand, so it says exactly what the walker will do.
+// Owns which values a gradient concerns, in a function and all that it calls: those that depend on
+// what is asked for (varied) and whose own cotangent is therefore asked for (wanted). It follows
+// the rows of passes/derivatives.def operand by operand, so it says exactly what the walker will
+// do.
 //
-// A function that is called several times has one answer for all calls, their union; each call knows
-// exactly which of its results reach which operands. Linear in the operations, times (arguments / 64)
-// for functions and regions that are called or nested.
+// A function that is called several times has one answer for all calls, their union; each call
+// knows exactly which of its results reach which operands. Linear in the operations, times
+// (arguments / 64) for functions and regions that are called or nested.
 #pragma once
 
 #include <unordered_map>
@@ -18,11 +19,14 @@ namespace gradc {
 class Reach {
  public:
   Reach() = default;
-  Reach(std::size_t rows, std::size_t columns) : words_((columns + 63) / 64), bits_(rows * words_) {}
+  Reach(std::size_t rows, std::size_t columns)
+      : words_((columns + 63) / 64), bits_(rows * words_) {}
   bool operator()(std::size_t row, std::size_t column) const {
     return (bits_[row * words_ + column / 64] >> (column % 64)) & 1;
   }
-  void set(std::size_t row, std::size_t column) { bits_[row * words_ + column / 64] |= std::uint64_t{1} << (column % 64); }
+  void set(std::size_t row, std::size_t column) {
+    bits_[row * words_ + column / 64] |= std::uint64_t{1} << (column % 64);
+  }
   // Adds a row of `other` to a row of this; true if that changed it.
   bool join(std::size_t row, const Reach& other, std::size_t other_row);
 
@@ -43,7 +47,9 @@ class Activity {
   bool varied(FunctionId f, ValueId v) const { return of_[f.index].varied[v.index] != 0; }
   bool wanted(FunctionId f, ValueId v) const { return of_[f.index].wanted[v.index] != 0; }
   // The results of a region, by position, whose cotangents come in.
-  const std::vector<char>& wanted_results(FunctionId f, RegionId r) const { return of_[f.index].slots[r.index]; }
+  const std::vector<char>& wanted_results(FunctionId f, RegionId r) const {
+    return of_[f.index].slots[r.index];
+  }
   // Some result of the operation has a cotangent, and some operand wants one.
   bool active(FunctionId f, const Op& op) const;
   // For call, fused, scan: result → operand, all turns taken together.
@@ -70,8 +76,8 @@ class Activity {
   bool launches_ = false;
 };
 
-// Whether the operation's row gives its operand `k` a cotangent at all: real, and not `stop`. For call,
-// fused and scan: real.
+// Whether the operation's row gives its operand `k` a cotangent at all: real, and not `stop`. For
+// call, fused and scan: real.
 bool passes_gradient(const Function& f, const Op& op, std::size_t k);
 
 }  // namespace gradc

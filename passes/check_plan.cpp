@@ -1,144 +1,38 @@
-// Proves that a planned function computes what its values say, from the order of its operations and the places
-// of its values alone. It shares no code with the planner. What is proved:
+// Proves that a planned function computes what its values say, from the order of its operations and
+// the places of its values alone. It shares no code with the planner. What is proved:
 //
-//  1 every value has a place: in its arena, aligned to its dtype, no two of its elements at one address
-//  2 a view lies where its operand's elements lie; the operands of a concat or flat lie inside the result
-//  3 a launch writes no byte that a later reader expects of another value, and its results lie apart
-//  4 a launch writes over one of its own operands only element by element: at the same places, and the
+//  1 every value has a place: in its arena, aligned to its dtype, no two of its elements at one
+//  address 2 a view lies where its operand's elements lie; the operands of a concat or flat lie
+//  inside the result 3 a launch writes no byte that a later reader expects of another value, and
+//  its results lie apart 4 a launch writes over one of its own operands only element by element: at
+//  the same places, and the
 //    kernel reads the operand nowhere but at the index that it writes
 //  5 parameters, fixed values, moments and inputs are written only by the results that replace them
-//  6 arguments and results lie where callers expect them: members of %p and %f, flat p g m v, gradients at the
+//  6 arguments and results lie where callers expect them: members of %p and %f, flat p g m v,
+//  gradients at the
 //    offsets of the leaves, other arguments in `in`, other results in `out`
 //
-// Two strided places are shown to be apart by their bounds or, for the parts of a concat, modulo a stride that
-// both share. Where neither shows it, they count as overlapping: the check may refuse a right plan, never
-// accept a wrong one. n log n in the number of values.
+// Two strided places are shown to be apart by their bounds or, for the parts of a concat, modulo a
+// stride that both share. Where neither shows it, they count as overlapping: the check may refuse a
+// right plan, never accept a wrong one. n log n in the number of values.
 #include <algorithm>
-#include <array>
-#include <map>
+#include <optional>
 
 #include <fmt/format.h>
 
+#include "ir/text_names.h"
+#include "passes/check_extent.h"
 #include "passes/passes.h"
 
 namespace gradc {
 namespace {
 
+using namespace plan_check;
 constexpr std::int64_t forever = INT64_MAX;
-
-// The bytes of a value: `dims` are (stride in bytes, extent) of axes longer than 1, the largest stride first.
-struct Extent {
-  Arena arena = Arena::none;
-  std::int64_t lo = 0, hi = 0;      // bounds, hi behind the last byte; lo = hi: no elements
-  std::int64_t element = 1;
-  std::vector<std::pair<std::int64_t, std::int64_t>> dims;
-};
-
-Extent extent_of(const Function& f, ValueId v) {
-  const Type& t = f.type(v);
-  const Placement& p = f.placed[v.index];
-  Extent e{p.arena, p.offset, p.offset, bytes(t.dtype), {}};
-  if (f.elements(t) == 0) return e;
-  e.hi += e.element;
-  for (int i = 0; i < t.axes.size(); ++i) {
-    const std::int64_t n = f.extent(t.axes[i]), step = p.strides[static_cast<std::size_t>(i)] * e.element;
-    if (n <= 1) continue;
-    e.dims.emplace_back(step, n);
-    e.hi += step * (n - 1);
-  }
-  std::sort(e.dims.rbegin(), e.dims.rend());
-  return e;
-}
-
-// No two elements share a byte.
-bool injective(const Extent& e) {
-  std::int64_t span = e.element;
-  for (auto d = e.dims.rbegin(); d != e.dims.rend(); ++d) {
-    if (d->first < span) return false;
-    span += d->first * (d->second - 1);
-  }
-  return true;
-}
-
-// Modulo `step`, relative to `origin`, all elements lie in [from, to).
-bool residue(const Extent& e, std::int64_t step, std::int64_t origin, std::int64_t& from, std::int64_t& to) {
-  from = (e.lo - origin) % step;
-  to = from + e.element;
-  for (const auto& [stride, n] : e.dims) {
-    if (stride % step == 0) continue;
-    if (stride > step) return false;
-    to += stride * (n - 1);
-  }
-  return to <= step;
-}
-bool apart(const Extent& a, const Extent& b) {
-  if (a.arena != b.arena || a.lo == a.hi || b.lo == b.hi || a.hi <= b.lo || b.hi <= a.lo) return true;
-  const std::int64_t origin = std::min(a.lo, b.lo);
-  for (const Extent* e : {&a, &b})
-    for (const auto& [step, n] : e->dims) {
-      std::int64_t a0, a1, b0, b1;
-      if (step > 0 && residue(a, step, origin, a0, a1) && residue(b, step, origin, b0, b1) && (a1 <= b0 || b1 <= a0))
-        return true;
-    }
-  return false;
-}
-
-// Which of the values that are needed now lie across a stretch of an arena. Built once over all values by
-// their lower bound; a tree of the greatest upper bound among those switched on.
-class Needed {
- public:
-  Needed(const std::vector<Extent>& extents, const std::vector<std::uint32_t>& values) {
-    for (std::uint32_t v : values)
-      if (extents[v].lo < extents[v].hi) order_.push_back(v);
-    std::sort(order_.begin(), order_.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return std::tuple(extents[a].arena, extents[a].lo, a) < std::tuple(extents[b].arena, extents[b].lo, b);
-    });
-    for (std::size_t i = 0; i < order_.size(); ++i) {
-      keys_.emplace_back(extents[order_[i]].arena, extents[order_[i]].lo);
-      his_.push_back(extents[order_[i]].hi);
-      at_[order_[i]] = i;
-    }
-    while (size_ < order_.size()) size_ *= 2;
-    top_.assign(2 * size_, INT64_MIN);
-  }
-  void set(std::uint32_t v, bool on) {
-    const auto it = at_.find(v);
-    if (it == at_.end()) return;
-    std::size_t n = size_ + it->second;
-    top_[n] = on ? his_[it->second] : INT64_MIN;
-    for (n /= 2; n > 0; n /= 2) top_[n] = std::max(top_[2 * n], top_[2 * n + 1]);
-  }
-  template <class F>
-  void each_across(const Extent& e, F&& visit) const {
-    const auto key = [&](std::int64_t lo) {
-      return static_cast<std::size_t>(std::lower_bound(keys_.begin(), keys_.end(), std::pair(e.arena, lo)) - keys_.begin());
-    };
-    const std::size_t first = key(INT64_MIN), last = key(e.hi);
-    std::vector<std::array<std::size_t, 3>> stack{{1, 0, size_}};   // node, its range
-    while (!stack.empty()) {
-      const auto [node, l, r] = stack.back();
-      stack.pop_back();
-      if (r <= first || last <= l || top_[node] <= e.lo) continue;
-      if (node >= size_) {
-        visit(order_[l]);
-        continue;
-      }
-      stack.push_back({2 * node, l, (l + r) / 2});
-      stack.push_back({2 * node + 1, (l + r) / 2, r});
-    }
-  }
-
- private:
-  std::vector<std::uint32_t> order_;
-  std::vector<std::pair<Arena, std::int64_t>> keys_;
-  std::vector<std::int64_t> his_, top_;
-  std::map<std::uint32_t, std::size_t> at_;
-  std::size_t size_ = 1;
-};
 
 class Checker {
  public:
-  Checker(const Program& p, FunctionId id) : p_(p), f_(p.function(id)) {}
+  Checker(const Program& p, FunctionId id) : p_(p), f_(p.function(id)), layouts_(p) {}
 
   std::vector<std::string> run() {
     if (f_.placed.size() != f_.values.size()) return {"the function has no plan"};
@@ -161,10 +55,10 @@ class Checker {
   void fault(fmt::format_string<T...> text, T&&... values) {
     faults_.push_back(fmt::format(text, std::forward<T>(values)...));
   }
-  std::string show(ValueId v) const {
+  std::string show(ValueId v) {
     const Placement& p = f_.placed[v.index];
-    const std::string_view n = p_.text(f_.value(v).name);
-    return fmt::format("%{} at {}+{}", n.empty() ? std::to_string(v.index) : std::string(n), name(p.arena), p.offset);
+    if (!names_) names_.emplace(p_, f_, layouts_);
+    return fmt::format("{} at {}+{}", (*names_)[v], name(p.arena), p.offset);
   }
 
   // ---- 1: places
@@ -172,7 +66,8 @@ class Checker {
     const Placement& p = f_.placed[v.index];
     if (p.arena == Arena::none) return fault("{} has no place", show(v));
     const Extent e = extent_of(f_, v);
-    if (p.offset < 0 || p.offset % e.element != 0) fault("{} is not aligned to {} bytes", show(v), e.element);
+    if (p.offset < 0 || p.offset % e.element != 0)
+      fault("{} is not aligned to {} bytes", show(v), e.element);
     for (const auto& [stride, n] : e.dims)
       if (stride <= 0) return fault("{} has a stride of {} bytes", show(v), stride);
     if (!injective(e)) fault("elements of {} lie on each other", show(v));
@@ -182,15 +77,18 @@ class Checker {
   std::int64_t step(ValueId v, AxisId a) const {
     return f_.placed[v.index].strides[static_cast<std::size_t>(f_.type(v).axes.index_of(a))];
   }
-  // Elements of `part` with index 0 lie `elements` behind the first of `whole`; further axes as given.
-  void lies_within(ValueId part, ValueId whole, std::int64_t elements, const std::vector<std::pair<AxisId, std::int64_t>>& own) {
+  // Elements of `part` with index 0 lie `elements` behind the first of `whole`; further axes as
+  // given.
+  void lies_within(ValueId part, ValueId whole, std::int64_t elements,
+                   const std::vector<std::pair<AxisId, std::int64_t>>& own) {
     const Type& t = f_.type(part);
     if (f_.elements(t) == 0) return;
     const Placement &a = f_.placed[part.index], &b = f_.placed[whole.index];
     bool right = a.arena == b.arena && a.offset == b.offset + elements * bytes(t.dtype);
     for (AxisId x : t.axes) {
       if (f_.extent(x) <= 1) continue;
-      const auto it = std::find_if(own.begin(), own.end(), [&](const auto& o) { return o.first == x; });
+      const auto it =
+          std::find_if(own.begin(), own.end(), [&](const auto& o) { return o.first == x; });
       right &= step(part, x) == (it != own.end() ? it->second : step(whole, x));
     }
     if (!right) fault("{} does not lie where its elements in {} do", show(part), show(whole));
@@ -204,13 +102,17 @@ class Checker {
     switch (op.code) {
       case Opcode::relabel_: return lies_within(y, x, 0, {{a.to, step(x, a.from)}});
       case Opcode::pick_: return lies_within(y, x, a.integer * step(x, a.from), {});
-      case Opcode::slice_: return lies_within(y, x, a.integer * step(x, a.from), {{a.to, step(x, a.from) * a.stride}});
+      case Opcode::slice_:
+        return lies_within(y, x, a.integer * step(x, a.from), {{a.to, step(x, a.from) * a.stride}});
       case Opcode::split_:
-        return lies_within(y, x, 0, {{a.axes[0], step(x, a.from) * f_.extent(a.axes[1])}, {a.axes[1], step(x, a.from)}});
+        return lies_within(
+            y, x, 0,
+            {{a.axes[0], step(x, a.from) * f_.extent(a.axes[1])}, {a.axes[1], step(x, a.from)}});
       case Opcode::merge_: {
         const std::int64_t n = f_.extent(a.axes[0]), m = f_.extent(a.axes[1]);
         const std::int64_t outer = step(x, a.axes[0]), inner = step(x, a.axes[1]);
-        if (n > 1 && m > 1 && outer != inner * m) fault("the axes that {} merges do not follow each other in {}", show(y), show(x));
+        if (n > 1 && m > 1 && outer != inner * m)
+          fault("the axes that {} merges do not follow each other in {}", show(y), show(x));
         return lies_within(y, x, 0, {{a.to, m > 1 ? inner : outer}});
       }
       default: return;
@@ -234,7 +136,8 @@ class Checker {
       std::vector<std::pair<AxisId, std::int64_t>> own;
       std::int64_t next = step(y, op.attr.to);
       const AxisList& axes = f_.type(x).axes;
-      for (int i = axes.size(); i-- > 0; next *= f_.extent(axes[i])) own.emplace_back(axes[i], next);
+      for (int i = axes.size(); i-- > 0; next *= f_.extent(axes[i]))
+        own.emplace_back(axes[i], next);
       lies_within(x, y, before * step(y, op.attr.to), own);
       before += f_.elements(f_.type(x));
     }
@@ -244,7 +147,8 @@ class Checker {
   void at(ValueId v, Arena arena, std::int64_t offset) {
     const Placement& p = f_.placed[v.index];
     if (p.arena != arena || (offset >= 0 && p.offset != offset))
-      fault("{} belongs at {}{}", show(v), name(arena), offset >= 0 ? fmt::format("+{}", offset) : "");
+      fault("{} belongs at {}{}", show(v), name(arena),
+            offset >= 0 ? fmt::format("+{}", offset) : "");
     std::int64_t next = 1;
     const AxisList& axes = f_.type(v).axes;
     for (int i = axes.size(); i-- > 0; next *= f_.extent(axes[i]))
@@ -252,7 +156,8 @@ class Checker {
   }
   Arena flat_arena(std::string_view n, ValueId v) const {
     if (f_.type(v).axes.size() != 1) return Arena::none;
-    if (p_.text(f_.name) != "update" && (!bundle_.valid() || f_.elements(f_.type(v)) != element_count(p_, bundle_)))
+    if (p_.text(f_.name) != "update" &&
+        (!bundle_.valid() || f_.elements(f_.type(v)) != element_count(p_, bundle_)))
       return Arena::none;
     if (n == "p") return Arena::parameters;
     if (n == "g") return Arena::gradients;
@@ -263,11 +168,12 @@ class Checker {
     std::vector<char> known(f_.values.size(), 0);
     for (const Group& g : f_.groups) {
       const std::string_view n = p_.text(g.name);
-      if (f_.value(g.first).def.valid() || (n != "p" && n != "f")) continue;
+      if (f_.value(g.first).def.valid() || (n != "p" && n != "f" && n != "g")) continue;
+      const Arena arena = n == "p" ? Arena::parameters : n == "f" ? Arena::fixed : Arena::gradients;
       if (n == "p") bundle_ = g.bundle;
       std::uint32_t v = g.first.index;
       for (const Leaf& leaf : leaves(p_, g.bundle)) {
-        at(ValueId{v}, n == "p" ? Arena::parameters : Arena::fixed, leaf.offset * bytes(f_.type(ValueId{v}).dtype));
+        at(ValueId{v}, arena, leaf.offset * bytes(f_.type(ValueId{v}).dtype));
         known[v++] = 1;
       }
     }
@@ -280,7 +186,8 @@ class Checker {
     std::size_t gradient = 0;
     for (std::size_t i = 0; i < f_.body().results.size(); ++i) {
       const ValueId v = f_.body().results[i];
-      const std::string_view n = i < f_.result_names.size() ? p_.text(f_.result_names[i]) : std::string_view();
+      const std::string_view n =
+          i < f_.result_names.size() ? p_.text(f_.result_names[i]) : std::string_view();
       if (n.starts_with("g.") && gradient < members.size())
         at(v, Arena::gradients, members[gradient++].offset * bytes(f_.type(v).dtype));
       else if (const Arena flat = flat_arena(n, v); flat != Arena::none)
@@ -324,11 +231,13 @@ class Checker {
     const auto begin = [&](ValueId v, std::int64_t t) {
       if (last_[v.index] <= t) return;
       needed.set(v.index, true);
-      if (last_[v.index] != forever) ends[static_cast<std::size_t>(last_[v.index])].push_back(v.index);
+      if (last_[v.index] != forever)
+        ends[static_cast<std::size_t>(last_[v.index])].push_back(v.index);
     };
     for (ValueId v : f_.body().arguments) {
       needed.each_across(extents_[v.index], [&](std::uint32_t other) {
-        if (!apart(extents_[v.index], extents_[other])) fault("arguments {} and {} overlap", show(v), show(ValueId{other}));
+        if (!apart(extents_[v.index], extents_[other]))
+          fault("arguments {} and {} overlap", show(v), show(ValueId{other}));
       });
       begin(v, -1);
     }
@@ -340,7 +249,8 @@ class Checker {
         write(op, r, needed);
         for (std::size_t q = 0; q < r; ++q)
           if (!apart(extents_[op.results[q].index], extents_[op.results[r].index]))
-            fault("results {} and {} of one operation overlap", show(op.results[q]), show(op.results[r]));
+            fault("results {} and {} of one operation overlap", show(op.results[q]),
+                  show(op.results[r]));
       }
       for (ValueId v : op.results) begin(v, static_cast<std::int64_t>(t));
     }
@@ -349,13 +259,18 @@ class Checker {
     const ValueId v = op.results[r];
     const Extent& mine = extents_[v.index];
     needed.each_across(mine, [&](std::uint32_t other) {
-      if (!apart(mine, extents_[other])) fault("{} overwrites {}, which is read later", show(v), show(ValueId{other}));
+      if (!apart(mine, extents_[other]))
+        fault("{} overwrites {}, which is read later", show(v), show(ValueId{other}));
     });
     for (std::size_t i = 0; i < op.operands.size(); ++i)
       if (!apart(mine, extents_[op.operands[i].index]) && !element_by_element(op, i, r))
         fault("{} overwrites {} while it is read", show(v), show(op.operands[i]));
     switch (mine.arena) {
-      case Arena::parameters: case Arena::fixed: case Arena::moment1: case Arena::moment2: case Arena::input:
+      case Arena::parameters:
+      case Arena::fixed:
+      case Arena::moment1:
+      case Arena::moment2:
+      case Arena::input:
         if (!returned_[v.index]) fault("{} is written over what outlives the call", show(v));
         break;
       default: break;
@@ -369,23 +284,30 @@ class Checker {
     const Placement &px = f_.placed[x.index], &py = f_.placed[y.index];
     const Function& k = p_.function(op.attr.callee);
     const ValueId kx = k.body().arguments[i], ky = k.body().results[r];
-    if (px.arena != py.arena || px.offset != py.offset || extents_[x.index].element != extents_[y.index].element) return false;
+    if (px.arena != py.arena || px.offset != py.offset ||
+        extents_[x.index].element != extents_[y.index].element)
+      return false;
     if (!same_set(k.type(kx).axes, k.type(ky).axes)) return false;
     for (int a = 0; a < k.type(kx).axes.size(); ++a) {
       const AxisId axis = k.type(kx).axes[a];
       const int b = k.type(ky).axes.index_of(axis);
-      if (k.extent(axis) > 1 && px.strides[static_cast<std::size_t>(a)] != py.strides[static_cast<std::size_t>(b)]) return false;
+      if (k.extent(axis) > 1 &&
+          px.strides[static_cast<std::size_t>(a)] != py.strides[static_cast<std::size_t>(b)])
+        return false;
     }
     return only_pointwise(k, kx);
   }
-  // Every reader of the argument wants it at the index of the element that is being written. A reduction
-  // does so if it takes all of the argument's axes: results that have them too come behind it.
+  // Every reader of the argument wants it at the index of the element that is being written. A
+  // reduction does so if it takes all of the argument's axes: results that have them too come
+  // behind it.
   static bool only_pointwise(const Function& k, ValueId x) {
     if (k.family == Family::none) return false;
     for (ValueId r : k.body().results)
       if (r == x) return false;
     for (const Op& op : k.ops)
-      if (facts(op.code).kind == Kind::reduce && k.type(op.operands[0]).axes.size() != k.type(x).axes.size()) return false;
+      if (facts(op.code).kind == Kind::reduce &&
+          k.type(op.operands[0]).axes.size() != k.type(x).axes.size())
+        return false;
     std::vector<char> contracted(k.values.size(), 0);
     for (const Op& op : k.ops)
       if (op.code == Opcode::contract_)
@@ -415,15 +337,19 @@ class Checker {
 
   const Program& p_;
   const Function& f_;
+  text::Layouts layouts_;
+  std::optional<text::ValueNames> names_;  // made for the first fault
   BundleId bundle_;
-  std::vector<Extent> extents_;        // by value
-  std::vector<std::int64_t> last_;     // by value: the last operation that needs it
+  std::vector<Extent> extents_;     // by value
+  std::vector<std::int64_t> last_;  // by value: the last operation that needs it
   std::vector<char> returned_;
   std::vector<std::string> faults_;
 };
 
 }  // namespace
 
-std::vector<std::string> check_plan(const Program& program, FunctionId planned) { return Checker(program, planned).run(); }
+std::vector<std::string> check_plan(const Program& program, FunctionId planned) {
+  return Checker(program, planned).run();
+}
 
 }  // namespace gradc

@@ -14,7 +14,8 @@ constexpr Formula leaf(Formula::What what) {
   return f;
 }
 constexpr Formula g = leaf(Formula::What::g), r = leaf(Formula::What::r);
-constexpr Formula a = leaf(Formula::What::a), b = leaf(Formula::What::b), c = leaf(Formula::What::c);
+constexpr Formula a = leaf(Formula::What::a), b = leaf(Formula::What::b),
+                  c = leaf(Formula::What::c);
 constexpr Formula stop;
 constexpr double two_over_root_pi = 1.1283791670955126;
 
@@ -75,8 +76,12 @@ constexpr Formula scatter(F x, F i) { return apply(Opcode::scatter_, x, i); }
 constexpr Formula update(F x, F y, F at) { return apply(Opcode::update_, x, y, at); }
 constexpr Formula bound(F x, F n) { return apply(Opcode::bound_, x, n); }
 constexpr Formula zeros(F x) { return node(Formula::What::zeros, Opcode::constant_, x); }
-constexpr Formula only(F x, F condition) { return node(Formula::What::only, Opcode::select_, x, condition); }
-constexpr Formula unless(F x, F condition) { return node(Formula::What::unless, Opcode::select_, x, condition); }
+constexpr Formula only(F x, F condition) {
+  return node(Formula::What::only, Opcode::select_, x, condition);
+}
+constexpr Formula unless(F x, F condition) {
+  return node(Formula::What::unless, Opcode::select_, x, condition);
+}
 
 }  // namespace words
 
@@ -115,7 +120,8 @@ constexpr int rows_of(Opcode code) {
 // The enumerator is in the error's text: the operation that lacks its row.
 template <Opcode operation>
 constexpr bool has_one_row() {
-  static_assert(rows_of(operation) == 1, "an operation of ir/ops.def needs exactly one row in passes/derivatives.def");
+  static_assert(rows_of(operation) == 1,
+                "an operation of ir/ops.def needs exactly one row in passes/derivatives.def");
   return true;
 }
 #define OP(name, ...) static_assert(has_one_row<Opcode::name##_>());
@@ -131,16 +137,19 @@ constexpr std::array<Derivative, opcode_count> table = by_opcode();
 
 constexpr bool a_formula_for_each_operand() {
   for (const Derivative& d : table)
-    if (d.kind == Derivative::Kind::formula && d.count != most_operands[static_cast<int>(d.code)]) return false;
+    if (d.kind == Derivative::Kind::formula && d.count != most_operands[static_cast<int>(d.code)])
+      return false;
   return true;
 }
-static_assert(a_formula_for_each_operand(), "a row of passes/derivatives.def has too many or too few formulas");
+static_assert(a_formula_for_each_operand(),
+              "a row of passes/derivatives.def has too many or too few formulas");
 
 constexpr bool exclusions_are_outermost() {
   for (const Derivative& d : table)
     for (const Formula& f : d.of)
       for (int i = 0; i + 1 < f.size; ++i)
-        if (const auto what = f.nodes[static_cast<std::size_t>(i)].what; what == Formula::What::only || what == Formula::What::unless)
+        if (const auto what = f.nodes[static_cast<std::size_t>(i)].what;
+            what == Formula::What::only || what == Formula::What::unless)
           return false;
   return true;
 }

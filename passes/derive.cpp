@@ -14,8 +14,8 @@ namespace {
 
 class Maker {
  public:
-  Maker(Program& program, FunctionId root, const std::vector<std::uint32_t>& wrt, std::string_view name,
-        std::string_view gradients_of)
+  Maker(Program& program, FunctionId root, const std::vector<std::uint32_t>& wrt,
+        std::string_view name, std::string_view gradients_of)
       : program_(program),
         wrt_(wrt),
         name_(name),
@@ -23,7 +23,8 @@ class Maker {
 
   Result<FunctionId> run() {
     if (gradient_.activity.launches())
-      return failure(Exit::text, "a launched kernel has no derivative: differentiate before grouping");
+      return failure(Exit::text,
+                     "a launched kernel has no derivative: differentiate before grouping");
     for (FunctionId f : gradient_.activity.functions()) {
       for (RegionId r : gradient_.activity.regions(f)) {
         if (r.index == 0) continue;
@@ -48,7 +49,8 @@ class Maker {
       if (op.code == Opcode::scan_ && gradient_.activity.active(id, op))
         for (std::uint32_t i = 0; i < op.attr.carried; ++i)
           if (f.type(op.operands[i]).axes.full())
-            return fmt::format("a state of a scan has {} axes, which leaves none to collect it along", max_rank);
+            return fmt::format(
+                "a state of a scan has {} axes, which leaves none to collect it along", max_rank);
     return "";
   }
 
@@ -60,7 +62,8 @@ class Maker {
     return d;
   }
 
-  void seed(Reverse& reverse, Builder& to, const Function& from, const Region& region, const Derived& d) {
+  void seed(Reverse& reverse, Builder& to, const Function& from, const Region& region,
+            const Derived& d) {
     for (std::uint32_t i : d.slots) {
       const ValueId v = region.results[i];
       reverse.seed(i, to.argument(reverse.map()(from.type(v)), reverse.cotangent_name(v)));
@@ -128,13 +131,16 @@ class Maker {
     reverse.map_all_axes();
     seed(reverse, to, from, from.body(), d);
     reverse.walk();
-    const std::unordered_set<OpId> asked(reverse.asked_extras().begin(), reverse.asked_extras().end());
+    const std::unordered_set<OpId> asked(reverse.asked_extras().begin(),
+                                         reverse.asked_extras().end());
     for (OpId o : from.body().ops)
       if (asked.contains(o)) extras.push_back(o);
     return choose_saving(from, reverse.asked());
   }
 
-  static bool in_arguments(const Function& f, const Group& g) { return g.count > 0 && !f.value(g.first).def.valid(); }
+  static bool in_arguments(const Function& f, const Group& g) {
+    return g.count > 0 && !f.value(g.first).def.valid();
+  }
 
   // Where the arguments of a function's body stand that a group has.
   static std::uint32_t position(const Function& f, const Group& g) {
@@ -149,16 +155,19 @@ class Maker {
     for (const Group& g : f.groups) {
       if (!in_arguments(f, g)) continue;
       const auto first = needed.begin() + position(f, g);
-      if (std::find(first, first + g.count, 1) != first + g.count) std::fill(first, first + g.count, 1);
+      if (std::find(first, first + g.count, 1) != first + g.count)
+        std::fill(first, first + g.count, 1);
     }
     arguments.clear();
     for (std::uint32_t i = 0; i < needed.size(); ++i)
       if (needed[i]) arguments.push_back(i);
   }
 
-  Function make_forward(FunctionId id, const Saving& saving, const std::vector<OpId>& extras, Derived& d) {
+  Function make_forward(FunctionId id, const Saving& saving, const std::vector<OpId>& extras,
+                        Derived& d) {
     const Function& from = program_.function(id);
-    Function made{.name = program_.intern(program_.unique_function_name(fmt::format("{}.fwd", program_.text(from.name))))};
+    Function made{.name = program_.intern(program_.unique_function_name(
+                      fmt::format("{}.fwd", program_.text(from.name))))};
     Builder to(program_, made);
     Reverse reverse(gradient_, id, RegionId{0}, to, Reverse::Values::copied);
     reverse.map_all_axes();
@@ -173,7 +182,9 @@ class Maker {
     results.insert(results.end(), saved.begin(), saved.end());
     std::vector<std::string> names;
     for (std::size_t i = 0; i < from.body().results.size(); ++i)
-      names.emplace_back(program_.text(from.result_names.empty() ? from.value(from.body().results[i]).name : from.result_names[i]));
+      names.emplace_back(program_.text(from.result_names.empty()
+                                           ? from.value(from.body().results[i]).name
+                                           : from.result_names[i]));
     if (d.saved.valid())
       for (const Leaf& leaf : leaves(program_, d.saved)) names.push_back("s." + leaf.path);
     to.finish(results, distinct(names, "y"));
@@ -187,7 +198,8 @@ class Maker {
     for (const std::string& wish : wishes) {
       std::string name = wish.empty() ? std::string(standard) : wish;
       if (wish.empty() || used.contains(name))
-        for (int n = 1; taken.contains(name) || used.contains(name); ++n) name = fmt::format("{}.{}", wish.empty() ? standard : wish, n);
+        for (int n = 1; taken.contains(name) || used.contains(name); ++n)
+          name = fmt::format("{}.{}", wish.empty() ? standard : wish, n);
       used.insert(name);
       out.push_back(program_.intern(name));
     }
@@ -195,26 +207,34 @@ class Maker {
   }
 
   // Values, then states of scans, then bundles of what is called.
-  BundleId declare(FunctionId id, const Function& made, const Saving& saving, const std::vector<OpId>& extras,
-                   Reverse& reverse) {
+  BundleId declare(FunctionId id, const Function& made, const Saving& saving,
+                   const std::vector<OpId>& extras, Reverse& reverse) {
     const Function& from = program_.function(id);
     std::vector<SavedPart> parts;
-    for (ValueId v : saving.saved)
-      parts.push_back({std::string(program_.text(from.value(v).name)), made.type(reverse.map()(v)), {}});
+    for (ValueId v : saving.saved) {
+      const Value& value = from.value(v);
+      const std::string_view own =
+          value.name.valid() ? program_.text(value.name) : facts(from.op(value.def).code).name;
+      parts.push_back({std::string(own), made.type(reverse.map()(v)), {}});
+    }
     for (OpId o : extras) {
       const Op& op = from.op(o);
       if (op.code == Opcode::call_)
-        parts.push_back({std::string(program_.text(program_.function(op.attr.callee).name)), {}, gradient_.of(id, op).saved});
+        parts.push_back({std::string(program_.text(program_.function(op.attr.callee).name)),
+                         {},
+                         gradient_.of(id, op).saved});
       else
         for (ValueId v : reverse.extras(o)) parts.push_back({"state", made.type(v), {}});
     }
     return declare_saved(program_, made, fmt::format("{}.saved", program_.text(from.name)), parts);
   }
 
-  Function make_backward(FunctionId id, const Saving& saving, const std::vector<OpId>& extras, Derived& d) {
+  Function make_backward(FunctionId id, const Saving& saving, const std::vector<OpId>& extras,
+                         Derived& d) {
     const Function& from = program_.function(id);
     const Region& body = from.body();
-    Function made{.name = program_.intern(program_.unique_function_name(fmt::format("{}.bwd", program_.text(from.name))))};
+    Function made{.name = program_.intern(program_.unique_function_name(
+                      fmt::format("{}.bwd", program_.text(from.name))))};
     Builder to(program_, made);
     Reverse reverse(gradient_, id, RegionId{0}, to, Reverse::Values::given);
     Cloner& map = reverse.map();
@@ -224,17 +244,20 @@ class Maker {
     };
     for (std::uint32_t i : d.arguments) take(body.arguments[i]);
     for (const Group& g : from.groups)
-      if (in_arguments(from, g) && map.mapped(g.first)) to.group(program_.text(g.name), g.bundle, map(g.first), g.count);
+      if (in_arguments(from, g) && map.mapped(g.first))
+        to.group(program_.text(g.name), g.bundle, map(g.first), g.count);
     const auto first_saved = static_cast<std::uint32_t>(made.values.size());
     for (ValueId v : saving.saved) take(v);
     for (OpId o : extras) reverse.take_extras(o);
     if (d.saved.valid())
-      to.group("s", d.saved, ValueId{first_saved}, static_cast<std::uint32_t>(made.values.size()) - first_saved);
+      to.group("s", d.saved, ValueId{first_saved},
+               static_cast<std::uint32_t>(made.values.size()) - first_saved);
     seed(reverse, to, from, body, d);
     reverse.walk();
     std::vector<ValueId> cotangents(body.arguments.size());
     for (std::size_t i = 0; i < body.arguments.size(); ++i)
-      if (gradient_.activity.varied(id, body.arguments[i])) cotangents[i] = reverse.cotangent(body.arguments[i]);
+      if (gradient_.activity.varied(id, body.arguments[i]))
+        cotangents[i] = reverse.cotangent(body.arguments[i]);
     fill_groups(from, reverse, cotangents);
     std::vector<ValueId> results;
     std::vector<std::string> names;
@@ -249,7 +272,8 @@ class Maker {
   }
 
   // A bundle's cotangents come back as that bundle, zeros for the few members that nothing reaches.
-  static void fill_groups(const Function& from, Reverse& reverse, std::vector<ValueId>& cotangents) {
+  static void fill_groups(const Function& from, Reverse& reverse,
+                          std::vector<ValueId>& cotangents) {
     for (const Group& g : from.groups) {
       if (!in_arguments(from, g)) continue;
       const std::uint32_t first = position(from, g);
@@ -261,7 +285,8 @@ class Maker {
       }
       if (!real || 2 * present < g.count) continue;
       for (std::uint32_t i = first; i < first + g.count; ++i)
-        if (!cotangents[i].valid()) cotangents[i] = reverse.zeros(reverse.map()(from.type(from.body().arguments[i])));
+        if (!cotangents[i].valid())
+          cotangents[i] = reverse.zeros(reverse.map()(from.type(from.body().arguments[i])));
     }
   }
 
@@ -282,7 +307,8 @@ class Maker {
     std::vector<ValueId> seeds;
     if (!scalar)
       for (std::uint32_t i : real)
-        seeds.push_back(to.argument(reverse.map()(from.type(body.results[i])), reverse.cotangent_name(body.results[i])));
+        seeds.push_back(to.argument(reverse.map()(from.type(body.results[i])),
+                                    reverse.cotangent_name(body.results[i])));
     for (OpId o : body.ops) reverse.copy_forward(o);
     const auto location_of = [&](ValueId v) {
       const OpId def = from.value(v).def;
@@ -307,9 +333,9 @@ class Maker {
     }
     for (ValueId v : body.results) results.push_back(reverse.map()(v));
     names.insert(names.end(), from.result_names.begin(), from.result_names.end());
-    const bool named = !from.result_names.empty() && std::none_of(names.begin(), names.end(), [&](NameId n) {
-      return program_.text(n).empty();
-    });
+    const bool named = !from.result_names.empty() &&
+                       std::none_of(names.begin(), names.end(),
+                                    [&](NameId n) { return program_.text(n).empty(); });
     to.finish(results, named ? names : std::vector<NameId>{});
     return push(std::move(made));
   }

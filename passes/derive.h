@@ -1,10 +1,10 @@
 // Owns the order in which functions and regions get their derivatives, and what becomes of each.
 //
 // A region (of fused, scan) becomes a body that takes the cotangents of its results and some of its
-// arguments, computes forward again and goes back; it is then placed inside an operation like its own.
-// A function f becomes @f.fwd, which also returns what is saved (passes/saving.h has the choice), and
-// @f.bwd(arguments that it reads, saved, cotangents) -> cotangents; one of each for all calls. The root
-// becomes one function: forward, then back.
+// arguments, computes forward again and goes back; it is then placed inside an operation like its
+// own. A function f becomes @f.fwd, which also returns what is saved (passes/saving.h has the
+// choice), and @f.bwd(arguments that it reads, saved, cotangents) -> cotangents; one of each for
+// all calls. The root becomes one function: forward, then back.
 #pragma once
 
 #include <string_view>
@@ -15,8 +15,8 @@
 
 namespace gradc {
 
-// As add_gradient (passes/differentiate.h). `gradients_of`: the group of arguments of the root whose
-// cotangents are named `g.…`; those of other values %x are named `d_x`.
+// As add_gradient (passes/differentiate.h). `gradients_of`: the group of arguments of the root
+// whose cotangents are named `g.…`; those of other values %x are named `d_x`.
 Result<FunctionId> derive(Program& program, FunctionId root, const std::vector<std::uint32_t>& wrt,
                           std::string_view name, std::string_view gradients_of);
 

@@ -16,7 +16,8 @@ std::vector<std::uint32_t> parameters(const Program& program, const Function& lo
   for (const Group& g : loss.groups) {
     if (program.text(g.name) != "p" || g.count == 0 || loss.value(g.first).def.valid()) continue;
     for (std::uint32_t i = 0; i < loss.body().arguments.size(); ++i)
-      if (const ValueId v = loss.body().arguments[i]; v.index >= g.first.index && v.index < g.first.index + g.count)
+      if (const ValueId v = loss.body().arguments[i];
+          v.index >= g.first.index && v.index < g.first.index + g.count)
         out.push_back(i);
   }
   return out;
@@ -24,13 +25,15 @@ std::vector<std::uint32_t> parameters(const Program& program, const Function& lo
 
 }  // namespace
 
-Result<FunctionId> add_gradient(Program& program, FunctionId f, const std::vector<std::uint32_t>& wrt,
-                                std::string_view name) {
+Result<FunctionId> add_gradient(Program& program, FunctionId f,
+                                const std::vector<std::uint32_t>& wrt, std::string_view name) {
   const Function& fn = program.function(f);
-  if (fn.family != Family::none) return failure(Exit::text, "a kernel has no derivative: differentiate before grouping");
+  if (fn.family != Family::none)
+    return failure(Exit::text, "a kernel has no derivative: differentiate before grouping");
   for (std::uint32_t i : wrt)
     if (i >= fn.body().arguments.size() || !is_real(fn.type(fn.body().arguments[i]).dtype))
-      return failure(Exit::text, fmt::format("argument {} of @{} is no real", i, program.text(fn.name)));
+      return failure(Exit::text,
+                     fmt::format("argument {} of @{} is no real", i, program.text(fn.name)));
   return derive(program, f, wrt, name, "");
 }
 

@@ -1,7 +1,13 @@
-// The first step of grouping: `fused` operations give way to their regions, since no kernel family claims
-// them; `stop` has said what it had to say; and scatters take one of two forms. A scatter whose index runs over axes of the result sums
-// nothing: it is select(position = index, g, 0), which fuses like any elementwise operation. The others
-// read, add and write; one that is added to a value which nobody else wants takes that value as its base.
+// The first step of grouping: `fused` operations give way to their regions, since no kernel family
+// claims them; `stop` has said what it had to say; and scatters take one of two forms. A scatter
+// whose index runs over axes of the result sums nothing: it is select(position = index, g, 0),
+// which fuses like any elementwise operation. The others read, add and write; one that is added to
+// a value which nobody else wants takes that value as its base. A gather along rows that are
+// reduced anyway (the right answer's logit beside the sum of all) is a sum over the row likewise:
+// it then reads nothing but its own row's elements in order, so that the gradient of the logits,
+// the largest value of a step, may be written over them.
+#include <map>
+
 #include "ir/builder.h"
 #include "passes/group.h"
 
@@ -11,7 +17,12 @@ namespace {
 class Preparation {
  public:
   Preparation(Program& program, const Function& from, Function& out)
-      : from_(from), to_(program, out), copy_(from, to_), uses_(from.values.size()), late_(from.ops.size()) {
+      : from_(from),
+        to_(program, out),
+        copy_(from, to_),
+        uses_(from.values.size()),
+        late_(from.ops.size()),
+        reduced_(from.values.size()) {
     for (const Op& op : from.ops)
       for (ValueId v : op.operands) ++uses_[v.index];
     for (const Region& r : from.regions)
@@ -21,6 +32,7 @@ class Preparation {
   void run() {
     copy_.arguments();
     mark_late();
+    mark_reduced();
     struct Frame {
       RegionId region;
       std::size_t next = 0;
@@ -39,7 +51,8 @@ class Preparation {
       const Op& op = from_.op(id);
       if (op.code == Opcode::fused_) {
         const Region& inner = from_.regions[op.regions[0].index];
-        for (std::size_t i = 0; i < op.operands.size(); ++i) copy_.map(inner.arguments[i], copy_(op.operands[i]));
+        for (std::size_t i = 0; i < op.operands.size(); ++i)
+          copy_.map(inner.arguments[i], copy_(op.operands[i]));
         stack.push_back({op.regions[0], 0, id});
       } else {
         operation(id);
@@ -52,7 +65,8 @@ class Preparation {
 
  private:
   void leave(const Region& region, const Op& owner) {
-    for (std::size_t i = 0; i < owner.results.size(); ++i) copy_.map(owner.results[i], copy_(region.results[i]));
+    for (std::size_t i = 0; i < owner.results.size(); ++i)
+      copy_.map(owner.results[i], copy_(region.results[i]));
   }
 
   // No element of the result gets two contributions.
@@ -65,11 +79,13 @@ class Preparation {
     const OpId def = from_.value(v).def;
     return def.valid() && from_.op(def).code == code;
   }
-  // The operand of an addition that is a scatter without a base whose sum can start from the other operand.
+  // The operand of an addition that is a scatter without a base whose sum can start from the other
+  // operand.
   int scatter_operand(const Op& op) const {
     if (op.code != Opcode::add_) return -1;
     for (int i : {0, 1}) {
-      const ValueId s = op.operands[static_cast<std::size_t>(i)], x = op.operands[static_cast<std::size_t>(1 - i)];
+      const ValueId s = op.operands[static_cast<std::size_t>(i)],
+                    x = op.operands[static_cast<std::size_t>(1 - i)];
       if (s == x || !defined_by(s, Opcode::scatter_)) continue;
       const OpId def = from_.value(s).def;
       if (from_.op(def).operands.size() != 2 || sums_nothing(from_.op(def))) continue;
@@ -80,7 +96,30 @@ class Preparation {
   }
   void mark_late() {
     for (const Op& op : from_.ops)
-      if (const int i = scatter_operand(op); i >= 0) late_[from_.value(op.operands[static_cast<std::size_t>(i)]).def.index] = 1;
+      if (const int i = scatter_operand(op); i >= 0)
+        late_[from_.value(op.operands[static_cast<std::size_t>(i)]).def.index] = 1;
+  }
+
+  // Values whose rows some reduction over one axis takes in, perhaps through elementwise
+  // operations.
+  void mark_reduced() {
+    for (std::size_t i = from_.ops.size(); i-- > 0;) {
+      const Op& op = from_.ops[i];
+      if (facts(op.code).kind == Kind::reduce && op.attr.axes.size() == 1) {
+        reduced_[op.operands[0].index] = op.attr.axes[0];
+      } else if (is_elementwise(op.code) && reduced_[op.results[0].index].valid()) {
+        for (ValueId x : op.operands)
+          if (same_set(from_.type(x).axes, from_.type(op.results[0]).axes))
+            reduced_[x.index] = reduced_[op.results[0].index];
+      }
+    }
+  }
+  bool is_row_gather(const Op& op) const {
+    if (op.code != Opcode::gather_ || reduced_[op.operands[0].index] != op.attr.from) return false;
+    const ValueId x = op.operands[0];
+    const AxisList rest = from_.type(x).axes.without(op.attr.from);
+    return is_real(from_.type(x).dtype) && from_.value(x).def.valid() &&
+           rest.contains_all(from_.type(op.operands[1]).axes);
   }
 
   void operation(OpId id) {
@@ -92,22 +131,41 @@ class Preparation {
       const Op& s = from_.op(from_.value(op.operands[static_cast<std::size_t>(i)]).def);
       const ValueId base = op.operands[static_cast<std::size_t>(1 - i)];
       to_.at = to_.program().unite(op.loc, s.loc);
-      define(op, to_.add(Opcode::scatter_, {copy_(s.operands[0]), copy_(s.operands[1]), copy_(base)}, copy_(s.attr),
-                         copy_(from_.type(op.results[0]))));
+      define(op,
+             to_.add(Opcode::scatter_, {copy_(s.operands[0]), copy_(s.operands[1]), copy_(base)},
+                     copy_(s.attr), copy_(from_.type(op.results[0]))));
     } else if (op.code == Opcode::scatter_ && sums_nothing(op)) {
       define(op, as_select(op));
+    } else if (is_row_gather(op)) {
+      define(op, as_sum(op));
     } else {
       copy_.clone(id);
     }
   }
+  ValueId index_is_position(const Op& op, AxisId along) {
+    const ValueId index = copy_(op.operands[1]);
+    ValueId& here = here_[{index.index, along.index}];
+    if (here.valid()) return here;
+    const ValueId position = to_.add(Opcode::position_, {}, {.to = copy_(along)});
+    here = to_.binary(Opcode::eq_, to_.cast(position, to_.type(index).dtype),
+                      index);  // a wide index keeps its high bits
+    return here;
+  }
+  ValueId as_sum(const Op& op) {
+    const Type& x = from_.type(op.operands[0]);
+    const ValueId here = index_is_position(op, op.attr.from);
+    const ValueId only = to_.add(
+        Opcode::select_, {here, copy_(op.operands[0]), to_.constant(0, x.dtype)}, {}, copy_(x));
+    return to_.add(Opcode::sum_, {only}, {.axes = {copy_(op.attr.from)}},
+                   copy_(from_.type(op.results[0])));
+  }
   ValueId as_select(const Op& op) {
     const Type result = copy_(from_.type(op.results[0]));
-    ValueId index = copy_(op.operands[1]);
-    ValueId position = to_.add(Opcode::position_, {}, {.to = copy_(op.attr.to)});
-    position = to_.cast(position, to_.type(index).dtype);   // a wide index keeps its high bits
-    const ValueId here = to_.binary(Opcode::eq_, position, index);
-    const ValueId zero = is_real(result.dtype) ? to_.constant(0, result.dtype) : to_.integer(0, result.dtype);
-    const ValueId placed = to_.add(Opcode::select_, {here, copy_(op.operands[0]), zero}, {}, result);
+    const ValueId here = index_is_position(op, op.attr.to);
+    const ValueId zero =
+        is_real(result.dtype) ? to_.constant(0, result.dtype) : to_.integer(0, result.dtype);
+    const ValueId placed =
+        to_.add(Opcode::select_, {here, copy_(op.operands[0]), zero}, {}, result);
     if (op.operands.size() == 2) return placed;
     return to_.add(Opcode::add_, {copy_(op.operands[2]), placed}, {}, result);
   }
@@ -120,7 +178,10 @@ class Preparation {
   Builder to_;
   Cloner copy_;
   std::vector<std::uint32_t> uses_;
-  std::vector<char> late_;      // scatters that are written where they are added
+  std::vector<char> late_;       // scatters that are written where they are added
+  std::vector<AxisId> reduced_;  // by value
+  std::map<std::pair<std::uint32_t, std::uint32_t>, ValueId>
+      here_;  // position = index, by index and axis
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
-// The third step of grouping: writes kernels as functions and the launches of them. See passes/group.cpp.
+// The third step of grouping: writes kernels as functions and the launches of them. See
+// passes/group.cpp.
 #include <algorithm>
+#include <unordered_map>
 
 #include <fmt/format.h>
 
@@ -19,9 +21,18 @@ struct Body {
 
 class Writer {
  public:
-  Writer(Program& program, const Function& f, const Clusters& c, KernelTable& kernels, Function& out)
-      : program_(program), f_(f), c_(c), kernels_(kernels), to_(program, out), copy_(f, to_),
-        in_body_(f.ops.size(), 0), argument_(f.values.size(), 0), from_memory_(f.values.size(), 0) {}
+  Writer(Program& program, const Function& f, const Clusters& c, KernelTable& kernels,
+         Function& out)
+      : program_(program),
+        f_(f),
+        c_(c),
+        kernels_(kernels),
+        to_(program, out),
+        copy_(f, to_),
+        in_body_(f.ops.size(), 0),
+        argument_(f.values.size(), 0),
+        from_memory_(f.values.size(), 0),
+        inside_(f.values.size()) {}
 
   void run() {
     copy_.arguments();
@@ -44,7 +55,8 @@ class Writer {
     std::vector<OpId> views;
     for (ValueId x = v; !copy_.mapped(x);) {
       const OpId def = f_.value(x).def;
-      if (!def.valid() || c_.fate[def.index] != Fate::view) internal_error("a kernel reads what no kernel has made");
+      if (!def.valid() || c_.fate[def.index] != Fate::view)
+        internal_error("a kernel reads what no kernel has made");
       views.push_back(def);
       x = f_.op(def).operands[0];
     }
@@ -75,8 +87,8 @@ class Writer {
     body.ops.push_back(id);
     work.push_back(id);
   }
-  // One try. False: a value is wanted from memory by one reader and as a clone by another; it is then
-  // marked, and read from memory by both at the next try.
+  // One try. False: a value is wanted from memory by one reader and as a clone by another; it is
+  // then marked, and read from memory by both at the next try.
   bool collect(std::uint32_t node, Body& body) {
     ++stamp_;
     std::vector<OpId> work;
@@ -88,7 +100,9 @@ class Writer {
       for (std::size_t i = 0; i < op.operands.size(); ++i) {
         const ValueId x = op.operands[i];
         const OpId def = f_.value(x).def;
-        if (def.valid() && c_.owner[def.index] != Clusters::none && c_.find(c_.owner[def.index]) == node) continue;
+        if (def.valid() && c_.owner[def.index] != Clusters::none &&
+            c_.find(c_.owner[def.index]) == node)
+          continue;
         if (clones(op, i, x) && from_memory_[x.index] != node + 1)
           enter(def, body, work);
         else
@@ -125,23 +139,52 @@ class Writer {
     const Uses& u = c_.uses[v.index];
     if (u.kept) return true;
     if (others_clone) return false;
-    return std::any_of(u.inside.begin(), u.inside.end(), [&](std::uint32_t n) { return c_.find(n) != node; });
+    return std::any_of(u.inside.begin(), u.inside.end(),
+                       [&](std::uint32_t n) { return c_.find(n) != node; });
   }
 
   // ---- its definition and its launch
 
-  FunctionId define(Family family, const Body& body) {
+  // As a Cloner would write it, but in time that is the kernel's, not the function's.
+  Function definition(Family family, const Body& body) {
     Function k;
     k.family = family;
-    {
-      Builder b(program_, k);
-      Cloner copy(f_, b);
-      for (ValueId v : body.arguments) copy.map(v, b.argument(copy(f_.type(v)), program_.text(f_.value(v).name)));
-      for (OpId o : body.ops) copy.clone(o);
-      std::vector<ValueId> results;
-      for (ValueId v : body.results) results.push_back(copy(v));
-      b.finish(results);
+    Builder b(program_, k);
+    std::unordered_map<AxisId, AxisId> axes;
+    const auto axis = [&](AxisId a) {
+      if (!a.valid()) return a;
+      const auto [it, fresh] = axes.try_emplace(a);
+      if (fresh) it->second = b.axis(program_.text(f_.axis(a).name), f_.extent(a));
+      return it->second;
+    };
+    const auto type = [&](ValueId v) {
+      Type t{f_.type(v).dtype, {}};
+      for (AxisId a : f_.type(v).axes) t.axes.push_back(axis(a));
+      return t;
+    };
+    for (ValueId v : body.arguments)
+      inside_[v.index] = b.argument(type(v), program_.text(f_.value(v).name));
+    for (OpId o : body.ops) {
+      const Op& op = f_.op(o);
+      const ValueId v = op.results[0];
+      std::vector<ValueId> operands;
+      for (ValueId x : op.operands) operands.push_back(inside_[x.index]);
+      Attr attr = op.attr;
+      attr.from = axis(attr.from);
+      attr.to = axis(attr.to);
+      for (AxisId& a : attr.axes) a = axis(a);
+      b.at = op.loc;
+      const Type result = type(v);
+      inside_[v.index] = b.add(op.code, operands, attr, result);
+      b.name(inside_[v.index], program_.text(f_.value(v).name));
     }
+    std::vector<ValueId> results;
+    for (ValueId v : body.results) results.push_back(inside_[v.index]);
+    b.finish(results);
+    return k;
+  }
+  FunctionId define(Family family, const Body& body) {
+    Function k = definition(family, body);
     const auto [it, fresh] = kernels_.by_key.try_emplace(structure_key(program_, k));
     if (fresh) {
       std::string wish;
@@ -174,7 +217,8 @@ class Writer {
     std::vector<Type> types;
     for (ValueId v : body.results) types.push_back(copy_(f_.type(v)));
     to_.at = location(node);
-    const std::vector<ValueId> made = to_.add_multi(Opcode::launch_, operands, {.callee = callee}, types);
+    const std::vector<ValueId> made =
+        to_.add_multi(Opcode::launch_, operands, {.callee = callee}, types);
     for (std::size_t i = 0; i < made.size(); ++i) {
       copy_.map(body.results[i], made[i]);
       to_.name(made[i], program_.text(f_.value(body.results[i]).name));
@@ -188,14 +232,17 @@ class Writer {
   Builder to_;
   Cloner copy_;
   std::uint32_t stamp_ = 0;
-  std::vector<std::uint32_t> in_body_;       // by operation: the stamp of the body that it was entered in
-  std::vector<std::uint32_t> argument_;      // by value: likewise
-  std::vector<std::uint32_t> from_memory_;   // by value: node + 1 that reads it from memory only
+  std::vector<std::uint32_t>
+      in_body_;  // by operation: the stamp of the body that it was entered in
+  std::vector<std::uint32_t> argument_;     // by value: likewise
+  std::vector<std::uint32_t> from_memory_;  // by value: node + 1 that reads it from memory only
+  std::vector<ValueId> inside_;             // by value: in the kernel that is being written
 };
 
 }  // namespace
 
-Function write_out(Program& program, const Function& f, const Clusters& clusters, KernelTable& kernels) {
+Function write_out(Program& program, const Function& f, const Clusters& clusters,
+                   KernelTable& kernels) {
   Function out;
   out.name = f.name;
   out.family = f.family;

@@ -47,7 +47,7 @@ std::vector<std::string> check_plan(const Program& program, FunctionId planned);
 struct PlanSummary {
   std::array<std::int64_t, 9> bytes{};      // by Arena
   struct Holder {
-    std::string value;
+    std::string value;                      // as in the dump, with its type: `%q: f32[b t h e]`
     std::int64_t bytes;
   };
   std::vector<Holder> at_peak;              // largest first, of the activation arena

@@ -1,5 +1,5 @@
-// Owns what the files of the planner share: where values lie, before and after arenas have addresses; and
-// `unsupported`, the one thing about planning that passes.h does not have.
+// Owns what the files of the planner share: where values lie, before and after arenas have
+// addresses; and `unsupported`, the one thing about planning that passes.h does not have.
 #pragma once
 
 #include <array>
@@ -14,8 +14,9 @@
 
 namespace gradc {
 
-// "" if every operation that `entry` reaches stands in a kernel, is a view or is placed by the plan; else
-// the first one that only the interpreter runs (`scan`, what was never grouped), with its function.
+// "" if every operation that `entry` reaches stands in a kernel, is a view or is placed by the
+// plan; else the first one that only the interpreter runs (`scan`, what was never grouped), with
+// its function.
 std::string unsupported(const Program& program, std::string_view entry);
 
 namespace planning {
@@ -24,10 +25,11 @@ namespace planning {
 struct Buffer {
   Arena arena = Arena::activations;
   std::int64_t bytes = 0, base = 0;
-  bool arguments = false;       // holds what callers handed in: not to be written before its last reader
+  bool arguments = false;  // holds what callers handed in: not to be written before its last reader
 };
 
-// Where a value lies in a buffer: bytes from its start, strides in elements by axis of the value's type.
+// Where a value lies in a buffer: bytes from its start, strides in elements by axis of the value's
+// type.
 struct Spot {
   static constexpr std::uint32_t none = UINT32_MAX;
   std::uint32_t buffer = none;
@@ -40,29 +42,31 @@ bool same_place(const Function& f, const Type& type, const Spot& a, const Spot& 
 // Strides without gaps, the last axis innermost.
 Spot dense(const Function& f, const Type& type, std::uint32_t buffer, std::int64_t offset);
 bool is_static_view(const Op& op);
-// The spot of a view's result from that of its operand. False: a merge of axes that do not follow each
-// other in memory.
+// The spot of a view's result from that of its operand. False: a merge of axes that do not follow
+// each other in memory.
 bool view_spot(const Function& f, const Op& op, const Spot& operand, Spot& result);
 // The spot of the operand that brings the result to `result`. False: none does, or it is larger.
 bool invert_view(const Function& f, const Op& op, const Spot& result, Spot& operand);
 // Where each operand of a concat or a flat lies within the whole.
 std::vector<Spot> parts_of(const Program& p, const Function& f, const Op& op, const Spot& whole);
 
-// A kernel may write its result `r` over its argument `a`: each element is read only where the one of the
-// same index is written (a rows kernel writes it in its last pass, codegen/rows_plan.cpp). The kernel's axes
-// match a's strides to r's.
+// A kernel may write its result `r` over its argument `a`: each element is read only where the one
+// of the same index is written (a rows kernel writes it in its last pass, codegen/rows_plan.cpp).
+// The kernel's axes match a's strides to r's.
 bool may_overwrite(const Function& kernel, std::size_t a, std::size_t r);
 
-// One stretch of time over which `bytes` are needed; positions in the order of launches, both included.
+// One stretch of time over which `bytes` are needed; positions in the order of launches, both
+// included.
 struct Interval {
   std::int64_t bytes = 0;
   std::int64_t first = 0, last = 0;
 };
 struct Packing {
-  std::vector<std::int64_t> offsets;   // by interval
+  std::vector<std::int64_t> offsets;  // by interval
   std::int64_t bytes = 0;
 };
-// Places intervals that overlap in time apart, 64-byte aligned. Tries several orders and keeps the least.
+// Places intervals that overlap in time apart, 64-byte aligned. Tries several orders and keeps the
+// least.
 Packing pack(std::span<const Interval> intervals);
 
 // The entry with all its calls replaced by bodies.

@@ -1,11 +1,12 @@
-// Packs buffers into one arena: dynamic storage allocation with known times. The optimum is NP-hard; the
-// bytes alive at once are a lower bound. Three cheap heuristics meet it or come near on forward–backward
-// programs, whose intervals are mostly nested: best fit in order of time, the same backward, and stacking
-// by length of life (what lives longest lies lowest). Each is n log n.
+// Packs buffers into one arena: dynamic storage allocation with known times. The optimum is
+// NP-hard; the bytes alive at once are a lower bound. Three cheap heuristics meet it or come near
+// on forward–backward programs, whose intervals are mostly nested: best fit in order of time, the
+// same backward, and stacking by length of life (what lives longest lies lowest). Each is n log n.
 #include <algorithm>
 #include <map>
 #include <numeric>
 #include <set>
+#include <tuple>
 
 #include "passes/plan.h"
 
@@ -83,10 +84,12 @@ Packing by_time(std::span<const Interval> items, bool backward) {
   ends = starts;
   // At one time the larger first, and everything that ended before is free.
   std::sort(starts.begin(), starts.end(), [&](std::size_t a, std::size_t b) {
-    return std::tuple(begin(items[a]), -items[a].bytes, a) < std::tuple(begin(items[b]), -items[b].bytes, b);
+    return std::tuple(begin(items[a]), -items[a].bytes, a) <
+           std::tuple(begin(items[b]), -items[b].bytes, b);
   });
-  std::sort(ends.begin(), ends.end(),
-            [&](std::size_t a, std::size_t b) { return std::pair(end(items[a]), a) < std::pair(end(items[b]), b); });
+  std::sort(ends.begin(), ends.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(end(items[a]), a) < std::pair(end(items[b]), b);
+  });
   Packing out{std::vector<std::int64_t>(items.size()), 0};
   FreeList free;
   std::size_t gone = 0;
@@ -112,7 +115,8 @@ class Skyline {
 
  private:
   // Over [lo, hi): the maximum, then `to` if it is not −1. Depth is the logarithm of the length.
-  std::int64_t visit(std::size_t node, std::size_t l, std::size_t r, std::size_t lo, std::size_t hi, std::int64_t to) {
+  std::int64_t visit(std::size_t node, std::size_t l, std::size_t r, std::size_t lo, std::size_t hi,
+                     std::int64_t to) {
     if (hi <= l || r <= lo) return 0;
     if (lo <= l && r <= hi) {
       const std::int64_t was = top_[node];
@@ -124,7 +128,8 @@ class Skyline {
       set_[node] = -1;
     }
     const std::size_t mid = (l + r) / 2;
-    const std::int64_t out = std::max(visit(2 * node, l, mid, lo, hi, to), visit(2 * node + 1, mid, r, lo, hi, to));
+    const std::int64_t out =
+        std::max(visit(2 * node, l, mid, lo, hi, to), visit(2 * node + 1, mid, r, lo, hi, to));
     top_[node] = std::max(top_[2 * node], top_[2 * node + 1]);
     return out;
   }
@@ -138,7 +143,8 @@ Packing stacked(std::span<const Interval> items, const std::vector<std::size_t>&
   std::sort(times.begin(), times.end());
   times.erase(std::unique(times.begin(), times.end()), times.end());
   const auto slot = [&](std::int64_t t) {
-    return static_cast<std::size_t>(std::lower_bound(times.begin(), times.end(), t) - times.begin());
+    return static_cast<std::size_t>(std::lower_bound(times.begin(), times.end(), t) -
+                                    times.begin());
   };
   Packing out{std::vector<std::int64_t>(items.size()), 0};
   Skyline sky(times.size() + 1);
@@ -152,17 +158,18 @@ Packing stacked(std::span<const Interval> items, const std::vector<std::size_t>&
   return out;
 }
 
-// Decreasing size, each in the lowest gap between those placed before that overlap it in time. Quadratic,
-// so for short lists only.
+// Decreasing size, each in the lowest gap between those placed before that overlap it in time.
+// Quadratic, so for short lists only.
 Packing by_size(std::span<const Interval> items, const std::vector<std::size_t>& order) {
   Packing out{std::vector<std::int64_t>(items.size()), 0};
-  std::vector<std::size_t> by_place;             // placed ones, by offset
+  std::vector<std::size_t> by_place;  // placed ones, by offset
   for (std::size_t i : order) {
     const std::int64_t need = aligned(items[i].bytes);
     std::int64_t at = 0, best = -1, best_gap = 0;
     for (std::size_t k : by_place) {
       if (items[k].last < items[i].first || items[i].last < items[k].first) continue;
-      if (const std::int64_t gap = out.offsets[k] - at; gap >= need && (best < 0 || gap < best_gap)) {
+      if (const std::int64_t gap = out.offsets[k] - at;
+          gap >= need && (best < 0 || gap < best_gap)) {
         best = at;
         best_gap = gap;
       }
@@ -170,8 +177,9 @@ Packing by_size(std::span<const Interval> items, const std::vector<std::size_t>&
     }
     out.offsets[i] = best >= 0 ? best : at;
     out.bytes = std::max(out.bytes, out.offsets[i] + need);
-    const auto where = std::upper_bound(by_place.begin(), by_place.end(), out.offsets[i],
-                                        [&](std::int64_t o, std::size_t k) { return o < out.offsets[k]; });
+    const auto where =
+        std::upper_bound(by_place.begin(), by_place.end(), out.offsets[i],
+                         [&](std::int64_t o, std::size_t k) { return o < out.offsets[k]; });
     by_place.insert(where, i);
   }
   return out;
@@ -187,11 +195,14 @@ Packing pack(std::span<const Interval> items) {
   consider(by_time(items, true));
   std::vector<std::size_t> order(items.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return items[a].last - items[a].first > items[b].last - items[b].first;
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(items[b].last - items[b].first, a) <
+           std::pair(items[a].last - items[a].first, b);
   });
   consider(stacked(items, order));
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return items[a].bytes > items[b].bytes; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(items[b].bytes, a) < std::pair(items[a].bytes, b);
+  });
   consider(stacked(items, order));
   if (items.size() <= 4096) consider(by_size(items, order));
   return best;

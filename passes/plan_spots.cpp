@@ -1,4 +1,5 @@
-// Arithmetic of places: views as strides, forward and backward, and which argument a kernel may overwrite.
+// Arithmetic of places: views as strides, forward and backward, and which argument a kernel may
+// overwrite.
 #include <algorithm>
 
 #include "ir/diagnostic.h"
@@ -9,7 +10,8 @@ namespace gradc::planning {
 bool same_place(const Function& f, const Type& type, const Spot& a, const Spot& b) {
   if (a.buffer != b.buffer || a.offset != b.offset) return false;
   for (int i = 0; i < type.axes.size(); ++i)
-    if (f.extent(type.axes[i]) > 1 && a.strides[static_cast<std::size_t>(i)] != b.strides[static_cast<std::size_t>(i)])
+    if (f.extent(type.axes[i]) > 1 &&
+        a.strides[static_cast<std::size_t>(i)] != b.strides[static_cast<std::size_t>(i)])
       return false;
   return true;
 }
@@ -37,7 +39,9 @@ bool is_static_view(const Op& op) {
 
 namespace {
 
-std::int64_t& stride(Spot& s, const Type& t, AxisId a) { return s.strides[static_cast<std::size_t>(t.axes.index_of(a))]; }
+std::int64_t& stride(Spot& s, const Type& t, AxisId a) {
+  return s.strides[static_cast<std::size_t>(t.axes.index_of(a))];
+}
 std::int64_t stride(const Spot& s, const Type& t, AxisId a) {
   return s.strides[static_cast<std::size_t>(t.axes.index_of(a))];
 }
@@ -70,7 +74,8 @@ bool view_spot(const Function& f, const Op& op, const Spot& operand, Spot& resul
       return true;
     }
     case Opcode::merge_: {
-      const std::int64_t outer = stride(operand, x, a.axes[0]), inner = stride(operand, x, a.axes[1]);
+      const std::int64_t outer = stride(operand, x, a.axes[0]),
+                         inner = stride(operand, x, a.axes[1]);
       const std::int64_t n = f.extent(a.axes[0]), m = f.extent(a.axes[1]);
       stride(result, y, a.to) = m > 1 ? inner : outer;
       return n <= 1 || m <= 1 || outer == inner * m;
@@ -97,9 +102,7 @@ bool invert_view(const Function& f, const Op& op, const Spot& result, Spot& oper
       stride(operand, x, a.from) = m > 1 ? inner : outer;
       return n <= 1 || m <= 1 || outer == inner * m;
     }
-    case Opcode::pick_:
-      stride(operand, x, a.from) = 1;
-      return f.extent(a.from) == 1;
+    case Opcode::pick_: stride(operand, x, a.from) = 1; return f.extent(a.from) == 1;
     case Opcode::slice_:
       stride(operand, x, a.from) = stride(result, y, a.to);
       return f.extent(a.from) == f.extent(a.to);
@@ -113,7 +116,8 @@ std::vector<Spot> parts_of(const Program& p, const Function& f, const Op& op, co
   std::vector<Spot> out;
   if (op.code == Opcode::flat_) {
     for (const Leaf& leaf : leaves(p, op.attr.bundle))
-      out.push_back(dense(f, f.type(op.operands[out.size()]), whole.buffer, whole.offset + leaf.offset * size));
+      out.push_back(dense(f, f.type(op.operands[out.size()]), whole.buffer,
+                          whole.offset + leaf.offset * size));
     return out;
   }
   std::int64_t before = 0;
@@ -139,7 +143,8 @@ bool may_overwrite(const Function& kernel, std::size_t a, std::size_t r) {
   if (std::find(results.begin(), results.end(), from) != results.end()) return false;
   // What a rows kernel keeps of each row goes with other elements of an operand than its own.
   for (const Op& op : kernel.ops)
-    if (facts(op.code).kind == Kind::reduce && !same_set(kernel.type(op.operands[0]).axes, y.axes)) return false;
+    if (facts(op.code).kind == Kind::reduce && !same_set(kernel.type(op.operands[0]).axes, y.axes))
+      return false;
   for (const Op& op : kernel.ops)
     for (std::size_t i = 0; i < op.operands.size(); ++i) {
       if (op.operands[i] != from) continue;
@@ -147,7 +152,7 @@ bool may_overwrite(const Function& kernel, std::size_t a, std::size_t r) {
       if (op.code == Opcode::scatter_ || op.code == Opcode::update_) {
         if (i != (op.code == Opcode::scatter_ ? 2u : 0u)) return false;
       } else if (op.code == Opcode::cast_ && kernel.family == Family::contract) {
-        return false;                            // could be on its way into the contraction
+        return false;  // could be on its way into the contraction
       } else if (!is_elementwise(kind) && kind != Kind::reduce && op.code != Opcode::expand_ &&
                  !(op.code == Opcode::gather_ && i == 1)) {
         return false;

@@ -2,7 +2,12 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
+#include <fmt/format.h>
+
+#include "ir/text_names.h"
+#include "ir/typing.h"
 #include "passes/passes.h"
 
 namespace gradc {
@@ -17,7 +22,8 @@ std::int64_t end_of(const Function& f, ValueId v) {
   return f.placed[v.index].offset + (last + 1) * bytes(t.dtype);
 }
 
-// One value that a launch writes into the activation arena, alive from its launch to its last reader.
+// One value that a launch writes into the activation arena, alive from its launch to its last
+// reader.
 struct Life {
   ValueId value;
   std::int64_t bytes, first, last;
@@ -25,7 +31,8 @@ struct Life {
 
 bool looks_only(const Op& op) {
   return op.code == Opcode::concat_ || op.code == Opcode::flat_ ||
-         (facts(op.code).kind == Kind::view && op.code != Opcode::expand_ && op.operands.size() == 1);
+         (facts(op.code).kind == Kind::view && op.code != Opcode::expand_ &&
+          op.operands.size() == 1);
 }
 
 std::vector<Life> lives(const Function& f) {
@@ -49,10 +56,12 @@ std::vector<Life> lives(const Function& f) {
       // Written over an operand: that one's bytes are this one's.
       for (ValueId x : op.operands)
         if (const auto it = by_value.find(x.index); it != by_value.end() && last[x.index] == t &&
-                                                    f.placed[x.index].arena == p.arena && f.placed[x.index].offset == p.offset)
+                                                    f.placed[x.index].arena == p.arena &&
+                                                    f.placed[x.index].offset == p.offset)
           out[it->second].last = t - 1;
       by_value[v.index] = out.size();
-      out.push_back({v, f.elements(f.type(v)) * bytes(f.type(v).dtype), t, std::max(last[v.index], t)});
+      out.push_back(
+          {v, f.elements(f.type(v)) * bytes(f.type(v).dtype), t, std::max(last[v.index], t)});
     }
   }
   return out;
@@ -78,7 +87,7 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
   s.kernels = static_cast<int>(kernels.size());
 
   const std::vector<Life> all = lives(f);
-  std::map<std::int64_t, std::int64_t> change;   // of the bytes alive, by time
+  std::map<std::int64_t, std::int64_t> change;  // of the bytes alive, by time
   for (const Life& l : all) {
     change[l.first] += l.bytes;
     change[l.last + 1] -= l.bytes;
@@ -91,12 +100,15 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
       peak_at = t;
     }
   }
+  text::Layouts layouts(program);
+  const text::ValueNames names(program, f, layouts);
   for (const Life& l : all)
-    if (l.first <= peak_at && peak_at <= l.last) {
-      const std::string_view n = program.text(f.value(l.value).name);
-      s.at_peak.push_back({n.empty() ? std::to_string(l.value.index) : std::string(n), l.bytes});
-    }
-  std::stable_sort(s.at_peak.begin(), s.at_peak.end(), [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    if (l.first <= peak_at && peak_at <= l.last)
+      s.at_peak.push_back(
+          {fmt::format("{}: {}", names[l.value], describe(program, f, f.type(l.value))), l.bytes});
+  std::sort(s.at_peak.begin(), s.at_peak.end(), [](const auto& a, const auto& b) {
+    return std::tie(b.bytes, a.value) < std::tie(a.bytes, b.value);
+  });
   return s;
 }
 

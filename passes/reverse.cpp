@@ -1,15 +1,18 @@
-// The walk: values of the forward direction found or computed again, cotangents collected and combined.
+// The walk: values of the forward direction found or computed again, cotangents collected and
+// combined.
 #include "passes/reverse.h"
 
 #include <algorithm>
 #include <bit>
+#include <tuple>
 
 #include "ir/diagnostic.h"
 
 namespace gradc {
 
 const Derived& Gradient::of(FunctionId f, const Op& op) const {
-  return op.code == Opcode::call_ ? derived.at({op.attr.callee, RegionId{0}}) : derived.at({f, op.regions[0]});
+  return op.code == Opcode::call_ ? derived.at({op.attr.callee, RegionId{0}})
+                                  : derived.at({f, op.regions[0]});
 }
 
 Reverse::Reverse(Gradient& gradient, FunctionId from, RegionId region, Builder& to, Values values)
@@ -22,7 +25,8 @@ Reverse::Reverse(Gradient& gradient, FunctionId from, RegionId region, Builder& 
       values_(values),
       map_(from_, to),
       slots_(from_.values.size()) {
-  for (std::uint32_t i = 0; i < region_.arguments.size(); ++i) argument_.emplace(region_.arguments[i].index, i);
+  for (std::uint32_t i = 0; i < region_.arguments.size(); ++i)
+    argument_.emplace(region_.arguments[i].index, i);
 }
 
 void Reverse::map_all_axes() {
@@ -57,7 +61,8 @@ void Reverse::recompute(OpId id) {
   std::vector<Frame> stack{{id}};
   while (!stack.empty()) {
     Frame& top = stack.back();
-    if (!top.op.valid()) internal_error("a gradient reads a value that was neither saved nor given");
+    if (!top.op.valid())
+      internal_error("a gradient reads a value that was neither saved nor given");
     const Op& op = from_.op(top.op);
     while (top.next < op.operands.size()) {
       const ValueId v = op.operands[top.next];
@@ -96,21 +101,34 @@ ValueId Reverse::constant(double x, DType dtype) {
 
 ValueId Reverse::zeros(const Type& type) { return to_.expand(constant(0, type.dtype), type.axes); }
 
-// Written in the order of `type`, if given, which has the same axes.
-ValueId Reverse::solid(const Cotangent& c, const Type* type) {
-  if (c.guard.none()) return c.value;
-  const Type t = type ? *type : to_.type(c.value);
-  const ValueId zero = constant(0, t.dtype);
-  return c.guard.where ? to_.add(Opcode::select_, {c.guard.condition, c.value, zero}, {}, t)
-                       : to_.add(Opcode::select_, {c.guard.condition, zero, c.value}, {}, t);
+ValueId Reverse::solid(const Cotangent& c) {
+  if (c.guard.empty()) return c.value;
+  const Type type = to_.type(c.value);
+  bool where = true;
+  const ValueId condition = conjunction(c.guard, where);
+  const ValueId zero = constant(0, type.dtype);
+  return where ? to_.add(Opcode::select_, {condition, c.value, zero}, {}, type)
+               : to_.add(Opcode::select_, {condition, zero, c.value}, {}, type);
 }
 
-Reverse::Guard Reverse::both(const Guard& a, const Guard& b) {
-  if (a.none() || a == b) return b;
-  if (b.none()) return a;
-  const auto plain = [&](const Guard& x) { return x.where ? x.condition : to_.unary(Opcode::not_, x.condition); };
-  if (!a.where && !b.where) return {to_.binary(Opcode::or_, a.condition, b.condition), false};
-  return {to_.add(Opcode::and_, {plain(a), plain(b)}), true};
+// The conditions as one, which keeps where it is `where`.
+ValueId Reverse::conjunction(const Guard& guard, bool& where) {
+  where = guard[0].where;
+  if (guard.size() == 1) return guard[0].value;
+  where = std::any_of(guard.begin(), guard.end(), [](const Condition& c) { return c.where; });
+  ValueId all;
+  for (const Condition& c : guard) {
+    const ValueId one = c.where == where ? c.value : to_.unary(Opcode::not_, c.value);
+    all = all.valid() ? to_.binary(where ? Opcode::and_ : Opcode::or_, all, one) : one;
+  }
+  return all;
+}
+
+void Reverse::relabel_guard(const Op& op, Guard& guard) {
+  const AxisId from = map_(op.attr.from), to = map_(op.attr.to);
+  for (Condition& c : guard)
+    if (to_.type(c.value).axes.contains(to))
+      c.value = to_.add(Opcode::relabel_, {c.value}, {.from = to, .to = from});
 }
 
 void Reverse::add_to(Slot& slot, const Cotangent& c) {
@@ -119,30 +137,41 @@ void Reverse::add_to(Slot& slot, const Cotangent& c) {
     return;
   }
   const Type type = to_.type(slot.sum.value);
-  if (slot.sum.guard == c.guard)
+  if (slot.sum.value == c.value && slot.sum.guard == c.guard)
+    slot.sum.value = to_.add(Opcode::mul_, {c.value, constant(2, type.dtype)}, {}, type);
+  else if (slot.sum.guard == c.guard)
     slot.sum.value = to_.add(Opcode::add_, {slot.sum.value, c.value}, {}, type);
   else
     slot.sum = {to_.add(Opcode::add_, {solid(slot.sum), solid(c)}, {}, type), {}};
 }
 
-// The one place that un-broadcasts: sums over axes that the value lacks, casts, expands to those that it
-// has more, orders.
+// Sums over axes that a value of type `want` lacks. Conditions without a summed axis go on.
+Reverse::Cotangent Reverse::narrowed(Cotangent c, const Type& want) {
+  const Type have = to_.type(c.value);
+  AxisList over, rest;
+  for (AxisId a : have.axes)
+    if (!want.axes.contains(a)) over.push_back(a);
+  for (AxisId a : want.axes)
+    if (have.axes.contains(a)) rest.push_back(a);
+  if (over.empty()) return c;
+  const auto summed = [&](const Condition& x) {
+    const AxisList& axes = to_.type(x.value).axes;
+    return std::any_of(axes.begin(), axes.end(), [&](AxisId a) { return over.contains(a); });
+  };
+  Guard inner, outer;
+  for (const Condition& x : c.guard) (summed(x) ? inner : outer).push_back(x);
+  const ValueId kept = solid({c.value, inner});
+  return {
+      to_.add(Opcode::sum_, {kept}, {.axes = {over.begin(), over.end()}}, Type{have.dtype, rest}),
+      outer};
+}
+
+// The one place that un-broadcasts: sums over axes that the value lacks, casts, expands to those
+// that it has more, orders.
 void Reverse::contribute(ValueId v, Cotangent c) {
   const Type want = map_(from_.type(v));
-  const Type have = to_.type(c.value);
-  if (have != want) {
-    AxisList over, rest;
-    for (AxisId a : have.axes)
-      if (!want.axes.contains(a)) over.push_back(a);
-    for (AxisId a : want.axes)
-      if (have.axes.contains(a)) rest.push_back(a);
-    const Type ordered{have.dtype, over.empty() ? rest : have.axes};
-    c = {solid(c, &ordered), {}};
-    if (!over.empty())
-      c.value = to_.add(Opcode::sum_, {c.value}, {.axes = {over.begin(), over.end()}}, Type{have.dtype, rest});
-    if (have.dtype != want.dtype) c.value = to_.cast(c.value, want.dtype);
-    c.value = to_.expand(c.value, want.axes);
-  }
+  c = narrowed(std::move(c), want);
+  c.value = to_.expand(to_.cast(c.value, want.dtype), want.axes);
   add_to(slots_[v.index], c);
 }
 
@@ -156,14 +185,16 @@ void Reverse::contribute_at(ValueId v, const Placed& p) {
   placed.push_back(p);
 }
 
-// Parts that fill the axis without overlap are one `concat`; else each is padded with zeros and added.
+// Parts that fill the axis without overlap are one `concat`; else each is padded with zeros and
+// added.
 void Reverse::gather_placed(Slot& slot, const Type& type) {
   std::vector<Placed> parts = std::move(slot.placed);
   slot.placed.clear();
   const AxisId axis = parts[0].axis;
-  const bool one_axis = std::all_of(parts.begin(), parts.end(), [&](const Placed& p) { return p.axis == axis; });
-  std::stable_sort(parts.begin(), parts.end(), [](const Placed& a, const Placed& b) {
-    return a.at != b.at ? a.at < b.at : a.length < b.length;
+  const bool one_axis =
+      std::all_of(parts.begin(), parts.end(), [&](const Placed& p) { return p.axis == axis; });
+  std::sort(parts.begin(), parts.end(), [](const Placed& a, const Placed& b) {
+    return std::tie(a.at, a.length, a.value) < std::tie(b.at, b.length, b.value);
   });
   std::int64_t end = 0;
   bool fill = one_axis;
@@ -181,9 +212,11 @@ void Reverse::gather_placed(Slot& slot, const Type& type) {
     return add_to(slot, {to_.add(Opcode::concat_, values, attr, type), {}});
   }
   for (const Placed& p : parts) {
-    const ValueId whole = p.stretch.valid()
-                              ? to_.add(Opcode::pad_, {p.value}, {.integer = p.at, .from = p.axis, .to = p.stretch}, type)
-                              : to_.add(Opcode::place_, {p.value}, {.integer = p.at, .to = p.axis}, type);
+    const ValueId whole =
+        p.stretch.valid()
+            ? to_.add(Opcode::pad_, {p.value}, {.integer = p.at, .from = p.axis, .to = p.stretch},
+                      type)
+            : to_.add(Opcode::place_, {p.value}, {.integer = p.at, .to = p.axis}, type);
     add_to(slot, {whole, {}});
   }
 }
@@ -191,7 +224,7 @@ void Reverse::gather_placed(Slot& slot, const Type& type) {
 Reverse::Cotangent Reverse::finish(ValueId v) {
   Slot& slot = slots_[v.index];
   if (!slot.placed.empty()) gather_placed(slot, map_(from_.type(v)));
-  if (slot.sum.value.valid() && slot.sum.guard.none()) name_cotangent(slot.sum.value, v);
+  if (slot.sum.value.valid() && slot.sum.guard.empty()) name_cotangent(slot.sum.value, v);
   return slot.sum;
 }
 
@@ -215,11 +248,13 @@ ValueId Reverse::incoming(ValueId result) {
 const std::string& Reverse::path(ValueId v) {
   if (paths_.empty()) {
     paths_.resize(from_.values.size());
-    for (std::uint32_t i = 0; i < from_.values.size(); ++i) paths_[i] = to_.program().text(from_.values[i].name);
+    for (std::uint32_t i = 0; i < from_.values.size(); ++i)
+      paths_[i] = to_.program().text(from_.values[i].name);
     for (const Group& g : from_.groups) {
       std::uint32_t next = g.first.index;
       const std::string name(to_.program().text(g.name));
-      for (const Leaf& leaf : leaves(to_.program(), g.bundle)) paths_[next++] = name + "." + leaf.path;
+      for (const Leaf& leaf : leaves(to_.program(), g.bundle))
+        paths_[next++] = name + "." + leaf.path;
     }
   }
   return paths_[v.index];
@@ -229,17 +264,23 @@ std::string Reverse::cotangent_name(ValueId v) {
   const std::string& of = path(v);
   if (of.empty()) return "";
   const std::string& group = gradient_.gradients_of;
-  if (from_id_ == gradient_.root && !group.empty() && of.starts_with(group + ".")) return "g" + of.substr(group.size());
+  if (from_id_ == gradient_.root && !group.empty() && of.starts_with(group + "."))
+    return "g" + of.substr(group.size());
   return "d_" + of;
 }
 
 void Reverse::name_cotangent(ValueId value, ValueId of) {
   const Value& made = to_.function().value(value);
-  if (made.name.valid() || !made.def.valid() || to_.function().op(made.def).results.size() != 1) return;
+  if (made.name.valid() || !made.def.valid() || grouped_.contains(value.index)) return;
   if (to_.function().op(made.def).code != Opcode::constant_) to_.name(value, cotangent_name(of));
 }
 
-void Reverse::seed(std::size_t slot, ValueId cotangent) { contribute(region_.results[slot], {cotangent, {}}); }
+void Reverse::seed(std::size_t slot, ValueId cotangent) {
+  const ValueId result = region_.results[slot];
+  const OpId def = from_.value(result).def;
+  to_.at = gradient_of(def.valid() ? from_.op(def).loc : LocId{});
+  contribute(result, {cotangent, {}});
+}
 
 void Reverse::walk() {
   for (auto op = region_.ops.rbegin(); op != region_.ops.rend(); ++op) visit(*op);

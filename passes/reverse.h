@@ -1,16 +1,18 @@
-// Owns the walk backward through one region. Internal to differentiation: passes/differentiate.cpp drives
-// it, functions and inner regions first.
+// Owns the walk backward through one region. Internal to differentiation: passes/derive.cpp
+// drives it, functions and inner regions first.
 //
-// A cotangent has exactly the type of its value; one that is absent is zero and is never built. What a
-// `select` excluded stays excluded: its condition travels beside the cotangent (Guard) past elementwise
-// operations and is applied where something else needs the value, so an infinite or undefined factor on
-// the way cannot turn the 0 into NaN. Cotangents that land side by side along an axis are held apart
-// until they are needed, and become one `concat` if they fill it.
+// A cotangent has exactly the type of its value; one that is absent is zero and is never built.
+// What a `select` excluded stays excluded: its condition travels beside the cotangent (Guard) past
+// elementwise operations, sums, expansions and relabellings, and is applied where something else
+// needs the value or where its own axes are summed; so an infinite or undefined factor on the way
+// cannot turn the 0 into NaN. Cotangents that land side by side along an axis are held apart until
+// they are needed, and become one `concat` if they fill it.
 #pragma once
 
 #include <map>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "ir/builder.h"
@@ -19,18 +21,21 @@
 
 namespace gradc {
 
-// The derivative of a region or a function: from some of its arguments, what it saved, and the cotangents
-// of some results (`slots`) to the cotangents of some arguments (`gives`). Indices, ascending.
+// The derivative of a region or a function: from some of its arguments, what it saved, and the
+// cotangents of some results (`slots`) to the cotangents of some arguments (`gives`). Indices,
+// ascending.
 struct Derived {
   std::vector<std::uint32_t> arguments, slots, gives;
-  // A region: takes the cotangents, then the arguments. Axis i of the enclosing function is axis i here.
+  // A region: takes the cotangents, then the arguments. Axis i of the enclosing function is axis i
+  // here.
   Function body;
-  // A function: `forward` returns the results, then what it saves; `backward` takes (arguments, saved,
-  // cotangents). `saved` is invalid if that is nothing.
+  // A function: `forward` returns the results, then what it saves; `backward` takes (arguments,
+  // saved, cotangents). `saved` is invalid if that is nothing.
   FunctionId forward, backward;
   BundleId saved;
 
-  std::size_t states_read(const Op& scan) const;   // how many of `arguments` are states of the region's scan
+  std::size_t states_read(
+      const Op& scan) const;  // how many of `arguments` are states of the region's scan
 };
 
 // What the walks of one gradient share.
@@ -42,7 +47,8 @@ struct Gradient {
   std::string gradients_of;
   std::map<std::pair<FunctionId, RegionId>, Derived> derived;
 
-  const Derived& of(FunctionId f, const Op& op) const;   // of a call's callee, or of an operation's region
+  const Derived& of(FunctionId f,
+                    const Op& op) const;  // of a call's callee, or of an operation's region
 };
 
 class Reverse {
@@ -58,8 +64,8 @@ class Reverse {
 
   Cloner& map() { return map_; }
   void map_all_axes();                       // axis i of `from` becomes axis i of an empty `to`
-  // The operation as the forward direction of a gradient has it: calls also return what they save, scans
-  // also collect the states that their derivative reads (these are the operation's extras).
+  // The operation as the forward direction of a gradient has it: calls also return what they save,
+  // scans also collect the states that their derivative reads (these are the operation's extras).
   void copy_forward(OpId op);
   // Maps an operation's extras, as arguments of `to`, or as the values of copy_forward.
   void take_extras(OpId op);
@@ -68,8 +74,8 @@ class Reverse {
 
   void seed(std::size_t slot, ValueId cotangent);
   void walk();
-  // The cotangent of an argument of the region; invalid: none arrived. `any` also accepts one that a
-  // called function returns without its depending on what is asked for.
+  // The cotangent of an argument of the region; invalid: none arrived. `any` also accepts one that
+  // a called function returns without its depending on what is asked for.
   ValueId cotangent(ValueId v, bool any = false);
   ValueId zeros(const Type& type);           // a type of `to`
   LocId gradient_of(LocId at) { return gradient_.program.with_role(at, Role::gradient); }
@@ -80,17 +86,18 @@ class Reverse {
   const std::vector<std::uint32_t>& taken() const { return taken_; }
 
  private:
-  struct Guard {
-    ValueId condition;                       // of `to`; invalid: no guard
-    bool where = true;                       // kept where the condition is this
-    bool none() const { return !condition.valid(); }
-    friend bool operator==(const Guard&, const Guard&) = default;
+  struct Condition {
+    ValueId value;                           // of `to`, with axes of the cotangent only
+    bool where = true;                       // the cotangent is kept where the condition is this
+    friend bool operator==(const Condition&, const Condition&) = default;
   };
+  using Guard = std::vector<Condition>;      // kept where all hold; empty: everywhere
   struct Cotangent {
     ValueId value;
     Guard guard;
   };
-  // A cotangent that lies along `axis` of its value at `at`: `stretch` is its axis there, or it lacks it.
+  // A cotangent that lies along `axis` of its value at `at`: `stretch` is its axis there, or it
+  // lacks it.
   struct Placed {
     ValueId value;
     AxisId axis, stretch;
@@ -112,21 +119,32 @@ class Reverse {
   // ---- cotangents
   bool flows(const Op& op, std::size_t k) const;
   Cotangent finish(ValueId v);               // all that arrived, as one
-  ValueId solid(const Cotangent& c, const Type* type = nullptr);   // with the guard applied
+  ValueId solid(const Cotangent& c);         // with the guard applied
   ValueId incoming(ValueId result);          // exact and solid, zeros if absent
   void contribute(ValueId v, Cotangent c);   // of any axes, dtype and order
+  Cotangent narrowed(Cotangent c, const Type& want);
   void contribute_at(ValueId v, const Placed& p);
   void add_to(Slot& slot, const Cotangent& c);
   void gather_placed(Slot& slot, const Type& type);
-  Guard both(const Guard& a, const Guard& b);
+  ValueId conjunction(const Guard& guard, bool& where);
+  void relabel_guard(const Op& op, Guard& guard);
   ValueId constant(double x, DType dtype);
   void name_cotangent(ValueId value, ValueId of);
 
   // ---- rows: passes/reverse_rows.cpp
   void visit(OpId op);
   void apply_row(const Op& op);
-  void apply_formula(const Op& op, std::size_t k, const Cotangent& g);
-  ValueId turned(const Op& op, Opcode code, std::vector<ValueId> parts, const Type& want);
+  struct Row {
+    const Op& op;
+    Cotangent g;
+    std::map<std::pair<Opcode, std::vector<ValueId>>, ValueId>
+        made;  // elementwise applications so far
+  };
+  void apply_formula(Row& row, std::size_t k);
+  int sum_early(const Row& row, const Formula& formula, const Type& want);
+  bool contribute_in_place(const Op& op, Opcode code, std::size_t k, ValueId value);
+  ValueId apply_node(Row& row, Opcode code, const std::vector<ValueId>& parts, const Type* want);
+  ValueId turned(const Op& op, Opcode code, const std::vector<ValueId>& parts, const Type& want);
   ValueId write_at(const Op& op, ValueId g, const Type& want);
 
   // ---- walkers: passes/reverse_control.cpp, passes/reverse_scan.cpp
@@ -134,8 +152,13 @@ class Reverse {
   void walk_flat(const Op& op);
   void walk_call(OpId op);
   void walk_fused(const Op& op);
+  struct BackwardScan;
   void walk_scan(OpId op);
-  std::vector<ValueId> embed(const Derived& d, std::span<const ValueId> cotangents, std::span<const ValueId> arguments);
+  void scan_operands(OpId op, BackwardScan& back);
+  RegionId scan_region(const BackwardScan& back);
+  std::vector<ValueId> embed(const Derived& d, std::span<const ValueId> cotangents,
+                             std::span<const ValueId> arguments);
+  std::string_view formal_name(const Derived& d, std::size_t i) const;
   const std::string& path(ValueId v);
 
   Gradient& gradient_;
@@ -147,11 +170,13 @@ class Reverse {
   Values values_;
   Cloner map_;
   std::vector<Slot> slots_;                                   // by value of `from`
-  std::unordered_map<std::uint32_t, ValueId> unasked_;        // returned by calls, though no gradient flows
+  std::unordered_set<std::uint32_t> grouped_;                 // values of `to` that a group names
+  std::unordered_map<std::uint32_t, ValueId>
+      unasked_;  // returned by calls, though no gradient flows
   std::unordered_map<std::uint32_t, std::uint32_t> argument_; // position of the region's arguments
   std::unordered_map<std::uint32_t, std::vector<ValueId>> extras_;
   std::map<std::pair<std::uint64_t, DType>, ValueId> constants_;
-  std::vector<std::string> paths_;                            // names of groups' members; made when needed
+  std::vector<std::string> paths_;  // names of groups' members; made when needed
   std::vector<ValueId> asked_;
   std::vector<OpId> asked_extras_;
   std::vector<std::uint32_t> taken_;

@@ -1,5 +1,5 @@
-// The walkers: operations with any number of operands, and those with regions or callees. The derivative
-// of a region is a region, made before its operation is walked.
+// The walkers: operations with any number of operands, and those with regions or callees. The
+// derivative of a region is a region, made before its operation is walked.
 #include <algorithm>
 
 #include "ir/diagnostic.h"
@@ -20,10 +20,11 @@ void Reverse::walk_concat(const Op& op) {
     at += stretch.valid() ? from_.extent(op.attr.axes[k]) : 1;
     if (!flows(op, k)) continue;
     const Type want = map_(from_.type(op.operands[k]));
-    const ValueId part = !stretch.valid() ? to_.add(Opcode::pick_, {g}, {.integer = begin, .from = axis}, want)
-                         : stretch == axis
-                             ? g
-                             : to_.add(Opcode::slice_, {g}, {.integer = begin, .from = axis, .to = stretch}, want);
+    const ValueId part =
+        !stretch.valid() ? to_.add(Opcode::pick_, {g}, {.integer = begin, .from = axis}, want)
+        : stretch == axis
+            ? g
+            : to_.add(Opcode::slice_, {g}, {.integer = begin, .from = axis, .to = stretch}, want);
     contribute(op.operands[k], {part, {}});
   }
 }
@@ -40,15 +41,17 @@ void Reverse::walk_flat(const Op& op) {
     at += rest;
     if (!flows(op, k)) continue;
     if (want.axes.empty()) {
-      contribute(op.operands[k], {to_.add(Opcode::pick_, {g}, {.integer = begin, .from = axis}), {}});
+      contribute(op.operands[k],
+                 {to_.add(Opcode::pick_, {g}, {.integer = begin, .from = axis}), {}});
       continue;
     }
     if (rest == 0) {
       contribute(op.operands[k], {zeros(want), {}});
       continue;
     }
-    const auto part_axis = [&](int i) {   // what is still to be split, or the last axis itself
-      return i + 1 == want.axes.size() && want.axes[i] != axis ? want.axes[i] : to_.fresh_axis("n", rest);
+    const auto part_axis = [&](int i) {  // what is still to be split, or the last axis itself
+      return i + 1 == want.axes.size() && want.axes[i] != axis ? want.axes[i]
+                                                               : to_.fresh_axis("n", rest);
     };
     AxisId left = part_axis(0);
     ValueId part = to_.add(Opcode::slice_, {g}, {.integer = begin, .from = axis, .to = left});
@@ -68,7 +71,8 @@ void Reverse::walk_flat(const Op& op) {
 
 bool Reverse::has_extras(OpId id) const {
   const Op& op = from_.op(id);
-  if ((op.code != Opcode::call_ && op.code != Opcode::scan_) || !activity_.active(from_id_, op)) return false;
+  if ((op.code != Opcode::call_ && op.code != Opcode::scan_) || !activity_.active(from_id_, op))
+    return false;
   const Derived& d = gradient_.of(from_id_, op);
   return op.code == Opcode::call_ ? d.saved.valid() : d.states_read(op) > 0;
 }
@@ -109,7 +113,8 @@ void Reverse::take_extras(OpId id) {
   const Op& op = from_.op(id);
   std::vector<ValueId>& extras = extras_[id.index];
   for (const Type& t : extra_types(id))
-    extras.push_back(to_.argument(t, op.code == Opcode::scan_ ? to_.program().text(from_.value(op.results[0]).name) : ""));
+    extras.push_back(to_.argument(
+        t, op.code == Opcode::scan_ ? to_.program().text(from_.value(op.results[0]).name) : ""));
 }
 
 const std::vector<ValueId>& Reverse::extras(OpId id) {
@@ -140,8 +145,10 @@ void Reverse::copy_call(OpId id) {
     to_.name(made[i], to_.program().text(from_.value(op.results[i]).name));
   }
   for (const Group& g : from_.groups)
-    if (results > 0 && g.first.index >= op.results[0].index && g.first.index + g.count <= op.results[0].index + results)
-      to_.group(to_.program().text(g.name), g.bundle, made[g.first.index - op.results[0].index], g.count);
+    if (results > 0 && g.first.index >= op.results[0].index &&
+        g.first.index + g.count <= op.results[0].index + results)
+      to_.group(to_.program().text(g.name), g.bundle, made[g.first.index - op.results[0].index],
+                g.count);
   extras_[id.index] = {made.begin() + static_cast<std::ptrdiff_t>(results), made.end()};
   to_.group("s", d.saved, made[results], static_cast<std::uint32_t>(made.size() - results));
 }
@@ -161,27 +168,28 @@ void Reverse::walk_call(OpId id) {
   std::vector<Type> types;
   for (std::uint32_t i : d.gives) types.push_back(map_(from_.type(op.operands[i])));
   to_.at = gradient_of(op.loc);
-  const std::vector<ValueId> made = to_.add_multi(Opcode::call_, operands, {.callee = d.backward}, types);
+  const std::vector<ValueId> made =
+      to_.add_multi(Opcode::call_, operands, {.callee = d.backward}, types);
   // A bundle's cotangents are the same bundle, so that they print as one name.
-  std::vector<char> grouped(made.size(), 0);
   for (const Group& g : callee.groups) {
     const auto first = std::find_if(callee.body().arguments.begin(), callee.body().arguments.end(),
                                     [&](ValueId v) { return v == g.first; });
     if (first == callee.body().arguments.end() || g.count == 0) continue;
     const auto argument = static_cast<std::uint32_t>(first - callee.body().arguments.begin());
     const auto at = std::lower_bound(d.gives.begin(), d.gives.end(), argument);
-    if (at == d.gives.end() || *at != argument) continue;
     const auto n = static_cast<std::size_t>(at - d.gives.begin());
+    if (n + g.count > d.gives.size() || d.gives[n] != argument ||
+        d.gives[n + g.count - 1] != argument + g.count - 1)
+      continue;
     std::string wish = cotangent_name(op.operands[argument]);
     const std::string member = "." + leaves(to_.program(), g.bundle)[0].path;
     if (wish.ends_with(member)) wish.resize(wish.size() - member.size());
     to_.group(wish, g.bundle, made[n], g.count);
-    std::fill_n(grouped.begin() + static_cast<std::ptrdiff_t>(n), g.count, 1);
+    for (std::size_t i = n; i < n + g.count; ++i) grouped_.insert(made[i].index);
   }
   const Reach& reach = activity_.reach(from_id_, id);
   for (std::size_t n = 0; n < made.size(); ++n) {
     const std::uint32_t k = d.gives[n];
-    if (!grouped[n]) to_.name(made[n], cotangent_name(op.operands[k]));
     bool asked = false;
     for (std::size_t i = 0; i < op.results.size() && flows(op, k) && !asked; ++i)
       asked = activity_.wanted(from_id_, op.results[i]) && reach(i, k);
@@ -193,6 +201,11 @@ void Reverse::walk_call(OpId id) {
 }
 
 // ---- regions
+
+// What the derivative of a region calls its argument `i`: cotangents come first.
+std::string_view Reverse::formal_name(const Derived& d, std::size_t i) const {
+  return to_.program().text(d.body.value(d.body.body().arguments[i]).name);
+}
 
 // The derivative of a region, copied into the innermost open region.
 std::vector<ValueId> Reverse::embed(const Derived& d, std::span<const ValueId> cotangents,
@@ -211,7 +224,8 @@ std::vector<ValueId> Reverse::embed(const Derived& d, std::span<const ValueId> c
     if (used[i]) copy.map_axis(AxisId{i}, map_(AxisId{i}));
   const std::vector<ValueId>& formal = d.body.body().arguments;
   for (std::size_t i = 0; i < cotangents.size(); ++i) copy.map(formal[i], cotangents[i]);
-  for (std::size_t i = 0; i < arguments.size(); ++i) copy.map(formal[cotangents.size() + i], arguments[i]);
+  for (std::size_t i = 0; i < arguments.size(); ++i)
+    copy.map(formal[cotangents.size() + i], arguments[i]);
   return copy.inline_region(d.body.body());
 }
 
@@ -225,21 +239,23 @@ void Reverse::walk_fused(const Op& op) {
   const LocId at = gradient_of(op.loc);
   const RegionId region = to_.open();
   std::vector<ValueId> formal;
-  for (ValueId v : operands) {
-    const Type type = to_.type(v);
-    formal.push_back(to_.argument(type, to_.program().text(to_.function().value(v).name)));
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    const Type type = to_.type(operands[i]);
+    formal.push_back(to_.argument(
+        type,
+        formal_name(d, i < d.arguments.size() ? d.slots.size() + i : i - d.arguments.size())));
   }
   const auto split = static_cast<std::ptrdiff_t>(d.arguments.size());
-  const std::vector<ValueId> outs = embed(d, {formal.begin() + split, formal.end()}, {formal.begin(), formal.begin() + split});
+  const std::vector<ValueId> outs =
+      embed(d, {formal.begin() + split, formal.end()}, {formal.begin(), formal.begin() + split});
   to_.close(outs);
   std::vector<Type> types;
   for (ValueId v : outs) types.push_back(to_.type(v));
   to_.at = at;
-  const std::vector<ValueId> made = to_.add_multi(Opcode::fused_, operands, {}, types, std::array{region});
-  for (std::size_t n = 0; n < made.size(); ++n) {
-    to_.name(made[n], cotangent_name(op.operands[d.gives[n]]));
+  const std::vector<ValueId> made =
+      to_.add_multi(Opcode::fused_, operands, {}, types, std::array{region});
+  for (std::size_t n = 0; n < made.size(); ++n)
     if (flows(op, d.gives[n])) contribute(op.operands[d.gives[n]], {made[n], {}});
-  }
 }
 
 }  // namespace gradc

@@ -1,5 +1,6 @@
 // The rows of the derivative table, applied to an operation: formulas become operations.
 #include <algorithm>
+#include <utility>
 
 #include "ir/diagnostic.h"
 #include "ir/typing.h"
@@ -10,7 +11,9 @@ namespace gradc {
 void Reverse::visit(OpId id) {
   const Op& op = from_.op(id);
   if (!activity_.active(from_id_, op)) return;
-  if (std::all_of(op.results.begin(), op.results.end(), [&](ValueId v) { return slots_[v.index].empty(); })) return;
+  if (std::all_of(op.results.begin(), op.results.end(),
+                  [&](ValueId v) { return slots_[v.index].empty(); }))
+    return;
   to_.at = gradient_of(op.loc);
   switch (op.code) {
     case Opcode::concat_: return walk_concat(op);
@@ -23,80 +26,154 @@ void Reverse::visit(OpId id) {
 }
 
 void Reverse::apply_row(const Op& op) {
-  if (derivative(op.code).kind != Derivative::Kind::formula) internal_error("an operation without a derivative is walked");
-  Cotangent g = finish(op.results[0]);
-  if (!is_elementwise(op.code)) g = {cotangent(op.results[0]), {}};
+  if (derivative(op.code).kind != Derivative::Kind::formula)
+    internal_error("an operation without a derivative is walked");
+  Row row{.op = op, .g = finish(op.results[0]), .made = {}};
+  if (op.code == Opcode::relabel_)
+    relabel_guard(op, row.g.guard);
+  else if (!is_elementwise(op.code) && op.code != Opcode::sum_ && op.code != Opcode::expand_)
+    row.g = {cotangent(op.results[0]), {}};
+  // An operand used twice: what both uses give is added first, so that x·x gives 2·(g·x).
+  const bool twice =
+      op.operands.size() == 2 && op.operands[0] == op.operands[1] && is_elementwise(op.code);
+  Slot before;
+  if (twice) before = std::exchange(slots_[op.operands[0].index], {});
   for (std::size_t k = 0; k < op.operands.size(); ++k)
-    if (flows(op, k)) apply_formula(op, k, g);
+    if (flows(op, k)) apply_formula(row, k);
+  if (!twice || before.empty()) return;
+  Slot& slot = slots_[op.operands[0].index];
+  if (slot.sum.value.valid()) add_to(before, slot.sum);
+  slot = std::move(before);
 }
 
-void Reverse::apply_formula(const Op& op, std::size_t k, const Cotangent& g) {
+// Where a broadcast operand's cotangent is best summed: below the outermost factors, divisors and
+// signs that do not have the axes that go away. −1: at the end.
+int Reverse::sum_early(const Row& row, const Formula& formula, const Type& want) {
   using What = Formula::What;
+  if (!is_elementwise(row.op.code)) return -1;
+  std::array<bool, Formula::capacity> linear{}, wide{};   // has g; has axes that the operand lacks
+  for (int n = 0; n < formula.size; ++n) {
+    const auto at = static_cast<std::size_t>(n);
+    const Formula::Node& node = formula.nodes[at];
+    linear[at] = node.what == What::g;
+    if (node.what == What::r) wide[at] = true;
+    if (node.what == What::a || node.what == What::b || node.what == What::c) {
+      const ValueId v =
+          row.op.operands[static_cast<std::size_t>(node.what) - static_cast<std::size_t>(What::a)];
+      for (AxisId a : from_.type(v).axes) wide[at] = wide[at] || !want.axes.contains(map_(a));
+    }
+    for (int i = 0; i < node.count; ++i) {
+      const auto part = static_cast<std::size_t>(node.of[static_cast<std::size_t>(i)]);
+      linear[at] = linear[at] || linear[part];
+      wide[at] = wide[at] || wide[part];
+    }
+  }
+  int n = formula.size - 1;
+  for (;;) {
+    const Formula::Node& node = formula.nodes[static_cast<std::size_t>(n)];
+    if (node.what != What::apply) break;
+    const auto narrow = [&](int i) {
+      return !linear[static_cast<std::size_t>(i)] && !wide[static_cast<std::size_t>(i)];
+    };
+    if (node.code == Opcode::neg_ || (node.code == Opcode::div_ && narrow(node.of[1])) ||
+        (node.code == Opcode::mul_ && narrow(node.of[1])))
+      n = node.of[0];
+    else if (node.code == Opcode::mul_ && narrow(node.of[0]))
+      n = node.of[1];
+    else
+      break;
+  }
+  return n + 1 == formula.size ? -1 : n;
+}
+
+void Reverse::apply_formula(Row& row, std::size_t k) {
+  using What = Formula::What;
+  const Op& op = row.op;
   const Formula& formula = derivative(op.code).of[k];
   const Type want = map_(from_.type(op.operands[k]));
-  const DType dtype = to_.type(g.value).dtype;
+  const int early = sum_early(row, formula, want);
   std::array<ValueId, Formula::capacity> made;
-  Guard guard = g.guard;
+  Guard guard = row.g.guard;
   for (int n = 0; n < formula.size; ++n) {
-    const Formula::Node& node = formula.nodes[static_cast<std::size_t>(n)];
+    const auto at = static_cast<std::size_t>(n);
+    const Formula::Node& node = formula.nodes[at];
     const bool root = n + 1 == formula.size;
     std::vector<ValueId> parts;
-    for (int i = 0; i < node.count; ++i) parts.push_back(made[static_cast<std::size_t>(node.of[static_cast<std::size_t>(i)])]);
-    ValueId& out = made[static_cast<std::size_t>(n)];
+    for (int i = 0; i < node.count; ++i)
+      parts.push_back(made[static_cast<std::size_t>(node.of[static_cast<std::size_t>(i)])]);
     switch (node.what) {
-      case What::g: out = g.value; break;
-      case What::r: out = primal(op.results[0]); break;
+      case What::g: made[at] = row.g.value; break;
+      case What::r: made[at] = primal(op.results[0]); break;
       case What::a:
       case What::b:
       case What::c: {
-        const auto i = static_cast<std::size_t>(node.what) - static_cast<std::size_t>(What::a);
+        const ValueId v =
+            op.operands[static_cast<std::size_t>(node.what) - static_cast<std::size_t>(What::a)];
         // A word under zeros() stands for its type alone.
-        const bool only_type = n + 1 < formula.size && formula.nodes[static_cast<std::size_t>(n) + 1].what == What::zeros;
-        out = only_type ? zeros(map_(from_.type(op.operands[i]))) : primal(op.operands[i]);
+        const bool only_type = !root && formula.nodes[at + 1].what == What::zeros;
+        made[at] = only_type ? zeros(map_(from_.type(v))) : primal(v);
         break;
       }
-      case What::number: out = constant(node.number, dtype); break;
-      case What::zeros: out = parts[0]; break;
+      case What::number: made[at] = constant(node.number, to_.type(row.g.value).dtype); break;
+      case What::zeros: made[at] = parts[0]; break;
       case What::only:
       case What::unless:
-        out = parts[0];
-        guard = both(guard, {parts[1], node.what == What::only});
+        made[at] = parts[0];
+        if (const Condition more{parts[1], node.what == What::only};
+            std::find(guard.begin(), guard.end(), more) == guard.end())
+          guard.push_back(more);
         break;
       case What::apply:
-        if (node.code == Opcode::pad_ && op.operands.size() == 1 && op.attr.from == op.attr.to) {
-          out = parts[0];   // the slice was the whole axis
-          break;
-        }
-        // Side by side with others along an axis: kept apart until all have come.
-        if (root && (node.code == Opcode::place_ || node.code == Opcode::pad_) && op.operands.size() == 1 &&
-            op.attr.stride == 1) {
-          Placed p{parts[0], map_(op.attr.from), {}, op.attr.integer, 1};
-          if (node.code == Opcode::pad_) {
-            p.stretch = map_(op.attr.to);
-            p.length = from_.extent(op.attr.to);
-          }
-          return contribute_at(op.operands[k], p);
-        }
-        if (node.code == Opcode::cast_) {
-          out = to_.cast(parts[0], dtype);
-        } else if (node.code == Opcode::sum_) {
-          out = to_.add(node.code, parts, {.axes = map_(op.attr).axes});
-        } else if (is_elementwise(node.code)) {
-          std::string fault;
-          const std::optional<Type> natural = infer(to_.program(), to_.function(), node.code, parts, {}, fault);
-          const bool as_wanted = root && natural && natural->dtype == want.dtype && same_set(natural->axes, want.axes);
-          out = as_wanted ? to_.add(node.code, parts, {}, want) : to_.add(node.code, parts);
-        } else {
-          out = turned(op, node.code, parts, want);
-        }
+        if (root && contribute_in_place(op, node.code, k, parts[0])) return;
+        made[at] = apply_node(row, node.code, parts, root ? &want : nullptr);
         break;
+    }
+    if (n == early) {
+      Cotangent c = narrowed({made[at], guard}, want);
+      made[at] = c.value;
+      guard = std::move(c.guard);
     }
   }
   contribute(op.operands[k], {made[static_cast<std::size_t>(formula.size - 1)], guard});
 }
 
+// A pick's or slice's cotangent lies along an axis of the operand, perhaps side by side with
+// others: kept apart until all have come. True if `code` is the adjoint of such an operation.
+bool Reverse::contribute_in_place(const Op& op, Opcode code, std::size_t k, ValueId value) {
+  if ((code != Opcode::place_ && code != Opcode::pad_) || op.operands.size() != 1 ||
+      op.attr.stride != 1)
+    return false;
+  const ValueId v = op.operands[k];
+  if (code == Opcode::place_) {
+    contribute_at(v, {value, map_(op.attr.from), {}, op.attr.integer, 1});
+  } else if (op.attr.from == op.attr.to) {
+    contribute(v, {value, {}});   // the slice was the whole axis
+  } else {
+    contribute_at(v, {value, map_(op.attr.from), map_(op.attr.to), op.attr.integer,
+                      from_.extent(op.attr.to)});
+  }
+  return true;
+}
+
+// One application of a formula. `want`: the operand's type, if this is the root. The same one twice
+// in a row's formulas is one operation.
+ValueId Reverse::apply_node(Row& row, Opcode code, const std::vector<ValueId>& parts,
+                            const Type* want) {
+  if (code == Opcode::cast_) return to_.cast(parts[0], to_.type(row.g.value).dtype);
+  if (code == Opcode::sum_) return to_.add(code, parts, {.axes = map_(row.op.attr).axes});
+  if (!is_elementwise(code)) return turned(row.op, code, parts, *want);
+  ValueId& made = row.made[{code, parts}];
+  if (made.valid()) return made;
+  std::string fault;
+  const std::optional<Type> natural = infer(to_.program(), to_.function(), code, parts, {}, fault);
+  const bool as_wanted =
+      want && natural && natural->dtype == want->dtype && same_set(natural->axes, want->axes);
+  return made = as_wanted ? to_.add(code, parts, {}, *want) : to_.add(code, parts);
+}
+
 // Views, reads and contractions of a formula: the attributes of `op`, turned round.
-ValueId Reverse::turned(const Op& op, Opcode code, std::vector<ValueId> parts, const Type& want) {
+ValueId Reverse::turned(const Op& op, Opcode code, const std::vector<ValueId>& parts,
+                        const Type& want) {
   Attr attr = map_(op.attr);
   switch (code) {
     case Opcode::contract_: {
@@ -131,7 +208,8 @@ ValueId Reverse::turned(const Op& op, Opcode code, std::vector<ValueId> parts, c
   return to_.add(code, parts, attr, want);
 }
 
-// The adjoint of a pick or slice at a run-time offset: what lies outside was read as 0 and gets nothing.
+// The adjoint of a pick or slice at a run-time offset: what lies outside was read as 0 and gets
+// nothing.
 ValueId Reverse::write_at(const Op& op, ValueId g, const Type& want) {
   const Attr attr = map_(op.attr);
   ValueId at = primal(op.operands[1]);
@@ -145,7 +223,8 @@ ValueId Reverse::write_at(const Op& op, ValueId g, const Type& want) {
     return to_.add(Opcode::update_, {zeros(want), g, at}, {.from = attr.to, .to = attr.from}, want);
   AxisId along = attr.to;
   if (along == attr.from) {
-    along = to_.fresh_axis(to_.program().text(to_.function().axis(along).name), to_.function().extent(along));
+    along = to_.fresh_axis(to_.program().text(to_.function().axis(along).name),
+                           to_.function().extent(along));
     g = to_.add(Opcode::relabel_, {g}, {.from = attr.to, .to = along});
   }
   const ValueId step = to_.integer(attr.stride, DType::i64);

@@ -19,7 +19,7 @@ constexpr int costs[] = {
 #undef OP
 };
 
-constexpr int cost(const Term& t) {
+constexpr int cost(const RuleTerm& t) {
   int total = 0;
   for (int i = 0; i < t.count; ++i) {
     const TermNode& n = t.nodes[static_cast<std::size_t>(i)];
@@ -59,6 +59,6 @@ static_assert(check_all(std::make_index_sequence<std::size(rules)>()));
 }  // namespace
 
 std::span<const RewriteRule> rewrite_rules() { return rules; }
-int cost_of(const Term& t) { return cost(t); }
+int cost_of(const RuleTerm& t) { return cost(t); }
 
 }  // namespace gradc

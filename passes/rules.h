@@ -10,6 +10,6 @@ namespace gradc {
 std::span<const RewriteRule> rewrite_rules();
 
 // Relative cost of a term: the sum over its operations, from ir/ops.def.
-int cost_of(const Term& term);
+int cost_of(const RuleTerm& term);
 
 }  // namespace gradc

@@ -1,11 +1,12 @@
-// What forward saves for backward: one sweep forward that knows what is at hand, one backward for the
-// arguments that recomputing reads.
+// What forward saves for backward: one sweep forward that knows what is at hand, one backward for
+// the arguments that recomputing reads.
 #include "passes/saving.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace gradc {
@@ -32,7 +33,10 @@ bool recomputes(Opcode code) {
 class Chooser {
  public:
   Chooser(const Function& f, const std::vector<ValueId>& asked)
-      : f_(f), asked_(f.values.size(), 0), at_hand_(f.values.size(), 0), saved_(f.values.size(), 0) {
+      : f_(f),
+        asked_(f.values.size(), 0),
+        at_hand_(f.values.size(), 0),
+        saved_(f.values.size(), 0) {
     for (ValueId v : asked) asked_[v.index] = 1;
   }
 
@@ -48,8 +52,8 @@ class Chooser {
       if (!recomputes(op.code)) continue;
       for (ValueId v : op.results) {
         if (at_hand_[v.index]) continue;
-        at_hand_[v.index] =
-            std::all_of(op.operands.begin(), op.operands.end(), [&](ValueId u) { return at_hand_[u.index] != 0; });
+        at_hand_[v.index] = std::all_of(op.operands.begin(), op.operands.end(),
+                                        [&](ValueId u) { return at_hand_[u.index] != 0; });
         if (asked_[v.index] && !at_hand_[v.index]) complete(v);
       }
     }
@@ -72,10 +76,22 @@ class Chooser {
         continue;
       }
       for (ValueId u : op.operands)
-        if (!at_hand_[u.index] && std::find(found.begin(), found.end(), u) == found.end()) found.push_back(u);
+        if (!at_hand_[u.index] && std::find(found.begin(), found.end(), u) == found.end())
+          found.push_back(u);
       if (found.size() > search_limit) return save(v);
     }
-    if (lacking >= size) return save(v);
+    if (lacking >= size) {
+      if (leaves.size() != 1) return save(v);
+      // Values that lack this one alone: once they have more elements than it, it serves them all.
+      std::vector<ValueId>& instead = instead_[leaves[0].index];
+      std::int64_t total = size;
+      for (ValueId u : instead) total += f_.elements(f_.type(u));
+      if (lacking >= total) {
+        instead.push_back(v);
+        return save(v);
+      }
+      for (ValueId u : instead) saved_[u.index] = 0;
+    }
     for (ValueId u : leaves) save(u);
     for (ValueId u : found) at_hand_[u.index] = 1;
   }
@@ -98,6 +114,8 @@ class Chooser {
 
   const Function& f_;
   std::vector<char> asked_, at_hand_, saved_;   // by value
+  std::unordered_map<std::uint32_t, std::vector<ValueId>>
+      instead_;  // saved in place of the one that they lacked
 };
 
 }  // namespace
@@ -135,11 +153,15 @@ BundleId declare_saved(Program& program, const Function& function, std::string_v
       }
       type.axes[i] = mine;
     }
-    bundle.members.push_back({.name = unique(part.name), .type = type, .nested = part.nested, .turns = part.nested.valid() ? 1 : 0});
+    bundle.members.push_back({.name = unique(part.name),
+                              .type = type,
+                              .nested = part.nested,
+                              .turns = part.nested.valid() ? 1 : 0});
   }
   std::string own(name);
   const auto used = [&](const Bundle& b) { return program.text(b.name) == own; };
-  for (int n = 1; std::any_of(program.bundles.begin(), program.bundles.end(), used); ++n) own = fmt::format("{}.{}", name, n);
+  for (int n = 1; std::any_of(program.bundles.begin(), program.bundles.end(), used); ++n)
+    own = fmt::format("{}.{}", name, n);
   bundle.name = program.intern(own);
   program.bundles.push_back(std::move(bundle));
   return BundleId{static_cast<std::uint32_t>(program.bundles.size() - 1)};

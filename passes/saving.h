@@ -1,14 +1,15 @@
 // Owns the choice of what a function's forward direction saves for its backward one.
 //
-// Backward reads some values of forward. Arguments are passed again, never saved. Results of contractions,
-// reductions, gathers, scatters, scans, calls and fused operations are saved. Sources (random bits too:
-// the same seed, step and site give the same bits), elementwise operations, views and other reads are
-// computed again, bit for bit the same, from what is at hand. If what is at hand does not suffice, either
-// the value itself is saved or what it lacks, whichever has fewer elements: of a layernorm over an
-// argument the mean, of one over a sum of contractions the centred value.
+// Backward reads some values of forward. Arguments are passed again, never saved. Results of
+// contractions, reductions, gathers, scatters, scans, calls and fused operations are saved. Sources
+// (random bits too: the same seed, step and site give the same bits), elementwise operations, views
+// and other reads are computed again, bit for bit the same, from what is at hand. If what is at
+// hand does not suffice, either the value itself is saved or what it lacks, whichever has fewer
+// elements: of a layernorm over an argument the mean, of one over a sum of contractions the centred
+// value. Where both have as many, the value itself, until several together have more.
 //
-// Where memory is worth more than this (recomputing contractions, or keeping cheap values because bytes
-// are plenty) is a decision of its own, for which this leaves everything in the IR to see.
+// Where memory is worth more than this (recomputing contractions, or keeping cheap values because
+// bytes are plenty) is a decision of its own, for which this leaves everything in the IR to see.
 #pragma once
 
 #include <vector>
@@ -30,7 +31,8 @@ struct SavedPart {
   Type type;                                // with axes of `function`
   BundleId nested;
 };
-// Declares the bundle of these parts, in order; calls in a row of one function are turns of one member.
+// Declares the bundle of these parts, in order; calls in a row of one function are turns of one
+// member.
 BundleId declare_saved(Program& program, const Function& function, std::string_view name,
                        const std::vector<SavedPart>& parts);
 

@@ -25,6 +25,8 @@ class Simplifier {
   void control(OpId id, const std::vector<char>& live);
   // The value of an operation in simplest form. Its type has the result's axes, perhaps in another order.
   ValueId make(Opcode code, std::vector<ValueId> operands, const Attr& attr, const Type& type);
+  // The value of an equal operation, if there is one in this region.
+  std::optional<ValueId> known(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& type) const;
   ValueId append(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& type);
   ValueId constant(double value, DType dtype);
   // x with exactly these axes: expanded if some are missing.
@@ -32,10 +34,10 @@ class Simplifier {
   std::optional<ValueId> fold(Opcode code, const std::vector<ValueId>& operands, const Type& type);
   // ---- simplify_rules.cpp: the table
   std::optional<ValueId> table(Opcode code, const std::vector<ValueId>& operands, const Type& type);
-  bool match(const Term& term, int node, ValueId value, std::array<ValueId, 128>& bound);
-  bool match_operands(const Term& term, const TermNode& node, const std::vector<ValueId>& operands,
+  bool match(const RuleTerm& term, int node, ValueId value, std::array<ValueId, 128>& bound);
+  bool match_operands(const RuleTerm& term, const TermNode& node, const std::vector<ValueId>& operands,
                       std::array<ValueId, 128>& bound);
-  ValueId build(const Term& term, int node, const std::array<ValueId, 128>& bound, DType dtype);
+  ValueId build(const RuleTerm& term, int node, const std::array<ValueId, 128>& bound, DType dtype);
   // ---- simplify_axes.cpp: rules about axes
   std::optional<ValueId> structure(Opcode code, std::vector<ValueId>& operands, const Attr& attr, const Type& type);
   std::optional<ValueId> expand_rules(const std::vector<ValueId>& operands, const Type& type);
@@ -43,6 +45,7 @@ class Simplifier {
   std::optional<ValueId> view_rules(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& type);
   std::optional<ValueId> sum_rules(const std::vector<ValueId>& operands, const Attr& attr, const Type& type);
   std::optional<ValueId> contract_rules(std::vector<ValueId>& operands, const Type& type);
+  std::optional<ValueId> share_square(const std::vector<ValueId>& operands, const Type& type);
   std::optional<ValueId> pads_to_concat(const std::vector<ValueId>& operands, const Type& type);
 
   // ---- helpers

@@ -150,6 +150,11 @@ std::optional<ValueId> Simplifier::fold(Opcode code, const std::vector<ValueId>&
   return constant(wrap(*r, t.dtype), t.dtype);
 }
 
+std::optional<ValueId> Simplifier::known(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& t) const {
+  const auto it = scopes_.back().find(key(code, operands, attr, t));
+  return it == scopes_.back().end() ? std::nullopt : std::optional(it->second);
+}
+
 ValueId Simplifier::append(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& t) {
   const std::string k = key(code, operands, attr, t);
   if (const auto it = scopes_.back().find(k); it != scopes_.back().end()) {

@@ -40,6 +40,7 @@ const std::vector<StructureRule>& structure_rules() {
       {"expand-sink", "op(expand x) is expand(op x): less work"},
       {"cast-same", "cast to its own dtype"},
       {"div-row", "x / y is x * (1 / y) where y has fewer axes (reassoc)"},
+      {"mul-square", "(x * y) * y is x * (y * y) where the square is there already (reassoc)"},
       {"relabel-relabel", "a -> b -> c is a -> c; a -> b -> a is nothing"},
       {"split-merge", "split of the merge that undoes it, and the reverse"},
       {"shift-zero", "shift by 0"},
@@ -48,6 +49,7 @@ const std::vector<StructureRule>& structure_rules() {
       {"pads-concat", "a sum of pads or places that partition an axis is one concat"},
       {"sum-expand", "a sum over axes that were expanded is a product (reassoc)"},
       {"sum-sum", "sum of sum (reassoc)"},
+      {"sum-neg", "a sign comes out of a sum"},
       {"sum-factor", "a factor without the summed axes comes out of the sum (reassoc)"},
       {"sum-product", "a sum of a product with private axes on both sides is a contraction (reassoc)"},
       {"contract-expand", "a contraction's operand is not expanded (reassoc)"},
@@ -100,6 +102,21 @@ std::optional<ValueId> Simplifier::elementwise_rules(Opcode code, std::vector<Va
     return make(Opcode::mul_, {operands[0], inverse}, {}, t);
   }
   if (code == Opcode::add_) return pads_to_concat(operands, t);
+  if (code == Opcode::mul_ && is_real(t.dtype)) return share_square(operands, t);
+  return std::nullopt;
+}
+
+std::optional<ValueId> Simplifier::share_square(const std::vector<ValueId>& operands, const Type& t) {
+  for (int i : {0, 1}) {
+    const ValueId y = operands[static_cast<std::size_t>(1 - i)];
+    const Op* m = def(operands[static_cast<std::size_t>(i)], Opcode::mul_);
+    if (m == nullptr || (m->operands[0] == y) == (m->operands[1] == y)) continue;
+    const std::optional<ValueId> square = known(Opcode::mul_, {y, y}, {}, type(y));
+    if (!square) continue;
+    const ValueId x = m->operands[0] == y ? m->operands[1] : m->operands[0];
+    fired("mul-square");
+    return make(Opcode::mul_, {x, *square}, {}, t);
+  }
   return std::nullopt;
 }
 
@@ -178,6 +195,10 @@ std::optional<ValueId> Simplifier::sum_rules(const std::vector<ValueId>& operand
     Attr both = attr;
     both.axes.insert(both.axes.begin(), s->attr.axes.begin(), s->attr.axes.end());
     return make(Opcode::sum_, {s->operands[0]}, both, t);
+  }
+  if (const Op* n = def(x, Opcode::neg_)) {
+    fired("sum-neg");
+    return make(Opcode::neg_, {make(Opcode::sum_, {n->operands[0]}, attr, t)}, {}, t);
   }
   const Op* m = def(x, Opcode::mul_);
   if (m == nullptr || !is_real(t.dtype)) return std::nullopt;

@@ -16,7 +16,7 @@ const std::vector<const RewriteRule*>& rules_of(Opcode code) {
 
 }  // namespace
 
-bool Simplifier::match(const Term& term, int index, ValueId value, std::array<ValueId, 128>& bound) {
+bool Simplifier::match(const RuleTerm& term, int index, ValueId value, std::array<ValueId, 128>& bound) {
   const TermNode& node = term.nodes[static_cast<std::size_t>(index)];
   if (node.kind == TermNode::constant) {
     const std::optional<double> k = constant_of(value);
@@ -34,7 +34,7 @@ bool Simplifier::match(const Term& term, int index, ValueId value, std::array<Va
 }
 
 // Terms are shallow, so this recursion is as deep as the table's deepest row.
-bool Simplifier::match_operands(const Term& term, const TermNode& node, const std::vector<ValueId>& operands,
+bool Simplifier::match_operands(const RuleTerm& term, const TermNode& node, const std::vector<ValueId>& operands,
                                 std::array<ValueId, 128>& bound) {
   const auto in_order = [&](bool swapped) {
     for (std::size_t i = 0; i < operands.size(); ++i) {
@@ -52,7 +52,7 @@ bool Simplifier::match_operands(const Term& term, const TermNode& node, const st
   return false;
 }
 
-ValueId Simplifier::build(const Term& term, int index, const std::array<ValueId, 128>& bound, DType dtype) {
+ValueId Simplifier::build(const RuleTerm& term, int index, const std::array<ValueId, 128>& bound, DType dtype) {
   const TermNode& node = term.nodes[static_cast<std::size_t>(index)];
   if (node.kind == TermNode::constant) return constant(node.value, dtype);
   if (node.kind == TermNode::variable) return bound[static_cast<std::size_t>(node.name)];

@@ -19,25 +19,25 @@ struct TermNode {
 };
 
 // Nodes in order of construction; the last is the root.
-struct Term {
+struct RuleTerm {
   static constexpr int capacity = 14;
   std::array<TermNode, capacity> nodes{};
   int count = 0;
 
-  constexpr Term() = default;
-  constexpr Term(double value) { nodes[0] = {TermNode::constant, Opcode::constant_, {-1, -1, -1}, value, 0}, count = 1; }
-  constexpr Term(int value) : Term(static_cast<double>(value)) {}
-  static constexpr Term variable(char name) {
-    Term t;
+  constexpr RuleTerm() = default;
+  constexpr RuleTerm(double value) { nodes[0] = {TermNode::constant, Opcode::constant_, {-1, -1, -1}, value, 0}, count = 1; }
+  constexpr RuleTerm(int value) : RuleTerm(static_cast<double>(value)) {}
+  static constexpr RuleTerm variable(char name) {
+    RuleTerm t;
     t.nodes[0] = {TermNode::variable, Opcode::constant_, {-1, -1, -1}, 0, name};
     t.count = 1;
     return t;
   }
-  static constexpr Term apply(Opcode code, std::initializer_list<Term> operands) {
-    Term t;
+  static constexpr RuleTerm apply(Opcode code, std::initializer_list<RuleTerm> operands) {
+    RuleTerm t;
     TermNode root{TermNode::operation, code, {-1, -1, -1}, 0, 0};
     int n = 0;
-    for (const Term& o : operands) {
+    for (const RuleTerm& o : operands) {
       const int base = t.count;
       for (int i = 0; i < o.count; ++i) {
         TermNode node = o.nodes[static_cast<std::size_t>(i)];
@@ -60,33 +60,33 @@ struct Term {
 
 namespace term {
 
-inline constexpr Term x = Term::variable('x'), y = Term::variable('y'), z = Term::variable('z');
-inline constexpr Term c = Term::variable('c'), d = Term::variable('d');   // constants
-inline constexpr Term p = Term::variable('p'), q = Term::variable('q');   // bools
-inline constexpr Term yes = Term(1), no = Term(0);                        // bool constants
+inline constexpr RuleTerm x = RuleTerm::variable('x'), y = RuleTerm::variable('y'), z = RuleTerm::variable('z');
+inline constexpr RuleTerm c = RuleTerm::variable('c'), d = RuleTerm::variable('d');   // constants
+inline constexpr RuleTerm p = RuleTerm::variable('p'), q = RuleTerm::variable('q');   // bools
+inline constexpr RuleTerm yes = RuleTerm(1), no = RuleTerm(0);                        // bool constants
 
-constexpr Term operator+(const Term& a, const Term& b) { return Term::apply(Opcode::add_, {a, b}); }
-constexpr Term operator-(const Term& a, const Term& b) { return Term::apply(Opcode::sub_, {a, b}); }
-constexpr Term operator*(const Term& a, const Term& b) { return Term::apply(Opcode::mul_, {a, b}); }
-constexpr Term operator/(const Term& a, const Term& b) { return Term::apply(Opcode::div_, {a, b}); }
-constexpr Term operator-(const Term& a) { return Term::apply(Opcode::neg_, {a}); }
-constexpr Term operator!(const Term& a) { return Term::apply(Opcode::not_, {a}); }
-constexpr Term operator&&(const Term& a, const Term& b) { return Term::apply(Opcode::and_, {a, b}); }
-constexpr Term operator||(const Term& a, const Term& b) { return Term::apply(Opcode::or_, {a, b}); }
-constexpr Term operator<(const Term& a, const Term& b) { return Term::apply(Opcode::lt_, {a, b}); }
-constexpr Term max(const Term& a, const Term& b) { return Term::apply(Opcode::max_, {a, b}); }
-constexpr Term min(const Term& a, const Term& b) { return Term::apply(Opcode::min_, {a, b}); }
-constexpr Term pow(const Term& a, const Term& b) { return Term::apply(Opcode::pow_, {a, b}); }
-constexpr Term ne(const Term& a, const Term& b) { return Term::apply(Opcode::ne_, {a, b}); }
-constexpr Term abs(const Term& a) { return Term::apply(Opcode::abs_, {a}); }
-constexpr Term floor(const Term& a) { return Term::apply(Opcode::floor_, {a}); }
-constexpr Term exp(const Term& a) { return Term::apply(Opcode::exp_, {a}); }
-constexpr Term log(const Term& a) { return Term::apply(Opcode::log_, {a}); }
-constexpr Term sqrt(const Term& a) { return Term::apply(Opcode::sqrt_, {a}); }
-constexpr Term rsqrt(const Term& a) { return Term::apply(Opcode::rsqrt_, {a}); }
-constexpr Term tanh(const Term& a) { return Term::apply(Opcode::tanh_, {a}); }
-constexpr Term stop(const Term& a) { return Term::apply(Opcode::stop_, {a}); }
-constexpr Term select(const Term& a, const Term& b, const Term& e) { return Term::apply(Opcode::select_, {a, b, e}); }
+constexpr RuleTerm operator+(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::add_, {a, b}); }
+constexpr RuleTerm operator-(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::sub_, {a, b}); }
+constexpr RuleTerm operator*(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::mul_, {a, b}); }
+constexpr RuleTerm operator/(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::div_, {a, b}); }
+constexpr RuleTerm operator-(const RuleTerm& a) { return RuleTerm::apply(Opcode::neg_, {a}); }
+constexpr RuleTerm operator!(const RuleTerm& a) { return RuleTerm::apply(Opcode::not_, {a}); }
+constexpr RuleTerm operator&&(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::and_, {a, b}); }
+constexpr RuleTerm operator||(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::or_, {a, b}); }
+constexpr RuleTerm operator<(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::lt_, {a, b}); }
+constexpr RuleTerm max(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::max_, {a, b}); }
+constexpr RuleTerm min(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::min_, {a, b}); }
+constexpr RuleTerm pow(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::pow_, {a, b}); }
+constexpr RuleTerm ne(const RuleTerm& a, const RuleTerm& b) { return RuleTerm::apply(Opcode::ne_, {a, b}); }
+constexpr RuleTerm abs(const RuleTerm& a) { return RuleTerm::apply(Opcode::abs_, {a}); }
+constexpr RuleTerm floor(const RuleTerm& a) { return RuleTerm::apply(Opcode::floor_, {a}); }
+constexpr RuleTerm exp(const RuleTerm& a) { return RuleTerm::apply(Opcode::exp_, {a}); }
+constexpr RuleTerm log(const RuleTerm& a) { return RuleTerm::apply(Opcode::log_, {a}); }
+constexpr RuleTerm sqrt(const RuleTerm& a) { return RuleTerm::apply(Opcode::sqrt_, {a}); }
+constexpr RuleTerm rsqrt(const RuleTerm& a) { return RuleTerm::apply(Opcode::rsqrt_, {a}); }
+constexpr RuleTerm tanh(const RuleTerm& a) { return RuleTerm::apply(Opcode::tanh_, {a}); }
+constexpr RuleTerm stop(const RuleTerm& a) { return RuleTerm::apply(Opcode::stop_, {a}); }
+constexpr RuleTerm select(const RuleTerm& a, const RuleTerm& b, const RuleTerm& e) { return RuleTerm::apply(Opcode::select_, {a, b, e}); }
 
 }  // namespace term
 
@@ -97,7 +97,7 @@ enum class Fp : std::uint8_t { exact, finite, reassoc };
 
 struct RewriteRule {
   std::string_view name;
-  Term from, to;
+  RuleTerm from, to;
   Fp fp = Fp::exact;
 };
 

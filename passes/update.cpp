@@ -1,10 +1,11 @@
 // Owns the optimizer as IR: @update over flat values, and @step, which calls @grad and @update.
 //
-// AdamW is Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019), algorithm 2, in the
-// form of PyTorch's AdamW: decay first, then p −= lr/(1−β1^t) · m/(√v/√(1−β2^t) + ε), t = step + 1. The
-// bias corrections are float64: 1 − β^t in float32 would lose the digits that the first steps live on.
-// SGD has one moment, m = momentum·m + g. Gradients are clipped as PyTorch's clip_grad_norm_ does, by
-// min(1, clip / (norm + 1e-6)); clip 0 is none, and the norm is given all the same.
+// AdamW is Loshchilov & Hutter, "Decoupled weight decay regularization" (ICLR 2019), algorithm 2,
+// in the form of PyTorch's AdamW: decay first, then p −= lr/(1−β1^t) · m/(√v/√(1−β2^t) + ε), t =
+// step + 1. The bias corrections are float64: 1 − β^t in float32 would lose the digits that the
+// first steps live on. SGD has one moment, m = momentum·m + g. Gradients are clipped as PyTorch's
+// clip_grad_norm_ does, by min(1, clip / (norm + 1e-6)); clip 0 is none, and the norm is given all
+// the same.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,7 +19,8 @@
 namespace gradc {
 namespace {
 
-// `*` stands for any characters. The last star is where to try again, so the time is that of a product.
+// `*` stands for any characters. The last star is where to try again, so the time is that of a
+// product.
 bool matches(std::string_view pattern, std::string_view text) {
   std::size_t p = 0, t = 0, star = std::string_view::npos, retry = 0;
   while (t < text.size()) {
@@ -48,7 +50,8 @@ bool matches_any(std::string_view patterns, std::string_view text) {
   return false;
 }
 
-// Elements whose decay is not their member's: a member stands for all turns, a pattern may name one.
+// Elements whose decay is not their member's: a member stands for all turns, a pattern may name
+// one.
 struct Exception {
   std::int64_t begin = 0, end = 0;
   bool decay = false;
@@ -61,7 +64,8 @@ std::vector<Exception> set_decay(Program& program, BundleId parameters) {
   const std::vector<Leaf> all = leaves(program, parameters);
   std::vector<char> decays;
   for (const Leaf& leaf : all)
-    decays.push_back(leaf.member->decay && !matches_any(program.training.except, leaf.stored) && !unreached.contains(leaf.stored));
+    decays.push_back(leaf.member->decay && !matches_any(program.training.except, leaf.stored) &&
+                     !unreached.contains(leaf.stored));
   // The first turn speaks for the member; others may then be exceptions.
   std::unordered_map<const Member*, bool> of;
   for (std::size_t i = 0; i < all.size(); ++i) of.try_emplace(all[i].member, decays[i] != 0);
@@ -91,7 +95,10 @@ const Group& parameters_of(const Program& program, const Function& grad) {
 class Update {
  public:
   Update(Program& program, BundleId parameters, std::vector<Exception> exceptions)
-      : program_(program), training_(program.training), bundle_(parameters), exceptions_(std::move(exceptions)) {}
+      : program_(program),
+        training_(program.training),
+        bundle_(parameters),
+        exceptions_(std::move(exceptions)) {}
 
   FunctionId run() {
     to_.at = program_.intern(Location{.role = Role::update, .lines = {}});
@@ -134,11 +141,13 @@ class Update {
 
   ValueId flatten(const Group& group) {
     std::vector<ValueId> members;
-    for (std::uint32_t i = 0; i < group.count; ++i) members.push_back(ValueId{group.first.index + i});
+    for (std::uint32_t i = 0; i < group.count; ++i)
+      members.push_back(ValueId{group.first.index + i});
     return to_.add(Opcode::flat_, members, {.to = n_, .bundle = bundle_}, Type{real_, {n_}});
   }
   ValueId flags(std::string_view flag) {
-    return to_.add(Opcode::flags_, {}, {.bundle = bundle_, .flag = program_.intern(flag)}, Type{DType::boolean, {n_}});
+    return to_.add(Opcode::flags_, {}, {.bundle = bundle_, .flag = program_.intern(flag)},
+                   Type{DType::boolean, {n_}});
   }
   bool all(bool Member::*flag) const {
     const std::vector<Leaf> list = leaves(program_, bundle_);
@@ -163,7 +172,8 @@ class Update {
   ValueId decayed(ValueId p, ValueId lr) {
     if (training_.weight_decay == 0) return p;
     ValueId factor = sub({number(1), mul({lr, number(training_.weight_decay)})});
-    if (!all(&Member::decay) || !exceptions_.empty()) factor = choose({decay_mask(), factor, number(1)});
+    if (!all(&Member::decay) || !exceptions_.empty())
+      factor = choose({decay_mask(), factor, number(1)});
     return mul({p, factor});
   }
   ValueId decay_mask() {
@@ -174,7 +184,8 @@ class Update {
       const ValueId begins = to_.add(Opcode::le_, {to_.integer(e.begin), at});
       const ValueId ends = to_.add(Opcode::lt_, {at, to_.integer(e.end)});
       const ValueId inside = to_.add(Opcode::and_, {begins, ends});
-      mask = e.decay ? to_.add(Opcode::or_, {mask, inside}) : to_.add(Opcode::and_, {mask, to_.unary(Opcode::not_, inside)});
+      mask = e.decay ? to_.add(Opcode::or_, {mask, inside})
+                     : to_.add(Opcode::and_, {mask, to_.unary(Opcode::not_, inside)});
     }
     return named(mask, "decay");
   }
@@ -189,14 +200,16 @@ class Update {
     const ValueId rate = named(div({lr, to_.cast(correction(beta1), real_)}), "rate");
     const ValueId spread = named(to_.cast(root(correction(beta2)), real_), "spread");
     const ValueId next_m = named(add({mul({m, number(beta1)}), mul({g, number(1 - beta1)})}), "m");
-    const ValueId next_v = named(add({mul({v, number(beta2)}), mul({mul({g, g}), number(1 - beta2)})}), "v");
+    const ValueId next_v =
+        named(add({mul({v, number(beta2)}), mul({mul({g, g}), number(1 - beta2)})}), "v");
     const ValueId denominator = add({div({root(next_v), spread}), number(training_.eps)});
     const ValueId change = mul({rate, div({next_m, denominator})});
     results_ = {named(sub({decayed(p, lr), change}), "p"), next_m, next_v};
   }
 
   void sgd(ValueId p, ValueId g, ValueId m, ValueId lr) {
-    const ValueId next_m = training_.momentum == 0 ? g : named(add({mul({m, number(training_.momentum)}), g}), "m");
+    const ValueId next_m =
+        training_.momentum == 0 ? g : named(add({mul({m, number(training_.momentum)}), g}), "m");
     results_ = {named(sub({p, mul({lr, next_m})}), "p"), next_m};
   }
 
@@ -234,7 +247,8 @@ void add_step(Program& program, FunctionId grad_id, FunctionId update_id) {
     to.group(program.text(g.name), g.bundle, map(g.first), g.count);
   }
   const Group& p = parameters_of(program, grad);
-  const Type flat{to.type(map(p.first)).dtype, {to.fresh_axis("n", element_count(program, p.bundle))}};
+  const Type flat{to.type(map(p.first)).dtype,
+                  {to.fresh_axis("n", element_count(program, p.bundle))}};
   std::vector<ValueId> state{to.argument(flat, "m")};
   if (second_moment) state.push_back(to.argument(flat, "v"));
   for (; next < formal.size(); ++next) take(formal[next]);
@@ -244,7 +258,8 @@ void add_step(Program& program, FunctionId grad_id, FunctionId update_id) {
   for (ValueId v : formal) operands.push_back(map(v));
   std::vector<Type> types;
   for (ValueId v : grad.body().results) types.push_back(map(grad.type(v)));
-  const std::vector<ValueId> made_grad = to.add_multi(Opcode::call_, operands, {.callee = grad_id}, types);
+  const std::vector<ValueId> made_grad =
+      to.add_multi(Opcode::call_, operands, {.callee = grad_id}, types);
   to.group("g", p.bundle, made_grad[0], p.count);
   const ValueId loss = made_grad[p.count];
   to.name(loss, "loss");
@@ -262,7 +277,8 @@ void add_step(Program& program, FunctionId grad_id, FunctionId update_id) {
   operands.push_back(lr);
   types.assign(state.size() + 1, flat);
   types.push_back({flat.dtype, {}});
-  std::vector<ValueId> results = to.add_multi(Opcode::call_, operands, {.callee = update_id}, types);
+  std::vector<ValueId> results =
+      to.add_multi(Opcode::call_, operands, {.callee = update_id}, types);
   std::vector<NameId> names = update.result_names;
   for (std::size_t i = 0; i < results.size(); ++i) to.name(results[i], program.text(names[i]));
   results.insert(results.end() - 1, loss);

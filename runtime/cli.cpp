@@ -101,7 +101,7 @@ Verb dump_verb(CLI::App& root) {
   app->add_flag("--list-stages", o->list_stages, "print the stages, one a line");
   app->add_option("--after", o->after, "the program behind this pass instead (names: gradc opt --list)");
   app->add_option("--function", o->function, "this function and what it calls (default: @step)");
-  app->add_flag("--brief", o->brief, "without locations, bodies of fused operations as { … }");
+  app->add_flag("--brief", o->brief, "without locations; bundles and bodies of fused operations as { … }");
   app->add_option("--target", c->target, "avx512, avx2 or portable");
   return {app, [c, o, app] {
             if (!o->list_stages && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE, or --list-stages"));
@@ -114,7 +114,7 @@ Verb opt_verb(CLI::App& root) {
   auto o = std::make_shared<OptOptions>();
   CLI::App* app = root.add_subcommand("opt", "Run passes on IR text: IR in, IR out.");
   app->add_option("FILE", c->file, "IR text; '-' is stdin");
-  app->add_option("--passes", o->passes, "names separated by commas; empty: parse, verify and print");
+  app->add_option("--passes", o->passes, "names separated by commas; empty: parse, verify and print")->expected(0, 1);
   app->add_flag("--list", o->list, "print the passes, one a line");
   app->add_flag("--brief", o->brief, "print without locations");
   app->add_option("--target", c->target, "avx512, avx2 or portable");

@@ -56,7 +56,8 @@ Result<Done> ReplacedFile::commit() {
   if (::close(std::exchange(descriptor_, -1)) != 0) return fault("be written");
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) return fault("be replaced");
   temporary_.clear();
-  // The new name lasts once its folder is on disk; some file systems cannot sync a folder, so no fault.
+  // The new name lasts once its folder is on disk; some file systems cannot sync a folder, so no
+  // fault.
   const std::size_t slash = path_.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
   if (const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {

@@ -1,5 +1,6 @@
-// Owns the replacing of a file in one piece: written beside under a temporary name, synced, renamed, and
-// the folder synced. Until commit() the old file is untouched; without it the temporary one is removed.
+// Owns the replacing of a file in one piece: written beside under a temporary name, synced,
+// renamed, and the folder synced. Until commit() the old file is untouched; without it the
+// temporary one is removed.
 #pragma once
 
 #include <span>
@@ -11,7 +12,7 @@ namespace gradc {
 
 class ReplacedFile {
  public:
-  static Result<ReplacedFile> create(const std::string& path);   // exit 3, as all failures here
+  static Result<ReplacedFile> create(const std::string& path);  // exit 3, as all failures here
   ReplacedFile(ReplacedFile&& other) noexcept;
   ReplacedFile& operator=(ReplacedFile&&) = delete;
   ~ReplacedFile();

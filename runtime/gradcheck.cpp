@@ -14,10 +14,12 @@ namespace gradc {
 namespace {
 
 constexpr double noise = 0.3;                         // deviation added to the initial values
-constexpr double first_steps[] = {5e-2, 1e-3, 2e-5};  // the later ones only where an earlier one disagrees
-constexpr int levels = 7;                             // of the extrapolation; the step halves at each
+constexpr double first_steps[] = {5e-2, 1e-3,
+                                  2e-5};  // the later ones only where an earlier one disagrees
+constexpr int levels = 7;  // of the extrapolation; the step halves at each
 
-// Random within the bounds. Where negative values are allowed beside others (an ignored target), most are not.
+// Random within the bounds. Where negative values are allowed beside others (an ignored target),
+// most are not.
 Array random_input(const Program& program, const Input& input, std::uint64_t seed) {
   std::vector<std::int64_t> extents;
   for (const Axis& a : input.axes) extents.push_back(a.extent);
@@ -26,9 +28,12 @@ Array random_input(const Program& program, const Input& input, std::uint64_t see
   for (std::size_t i = 0; i < out.real.size(); ++i) out.real[i] = initial_normal(seed, hash, i);
   for (std::size_t i = 0; i < out.integer.size(); ++i) {
     const double u = (initial_uniform(seed, hash, 2 * i) + 1) / 2;
-    const bool low_too = input.low >= 0 || input.high <= 0 || initial_uniform(seed, hash, 2 * i + 1) > 0.5;
-    const double low = static_cast<double>(low_too ? input.low : 0), high = static_cast<double>(input.high);
-    out.integer[i] = input.bounded ? static_cast<std::int64_t>(std::floor(low + u * (high - low))) : 0;
+    const bool low_too =
+        input.low >= 0 || input.high <= 0 || initial_uniform(seed, hash, 2 * i + 1) > 0.5;
+    const double low = static_cast<double>(low_too ? input.low : 0),
+                 high = static_cast<double>(input.high);
+    out.integer[i] =
+        input.bounded ? static_cast<std::int64_t>(std::floor(low + u * (high - low))) : 0;
   }
   return out;
 }
@@ -39,20 +44,25 @@ struct Check {
   const GradcheckSettings& settings;
   FunctionId loss;
   OracleFeed feed;
-  std::vector<Array> arguments;       // of @loss; the first are %p's tensors
+  std::vector<Array> arguments;  // of @loss; the first are %p's tensors
   StopTape stops;
-  std::vector<double> gradient;       // flat
+  std::vector<double> gradient;  // flat
   double largest = 0;
   std::int64_t evaluations = 0;
 
-  double tolerance(double exact) const { return std::max(settings.relative * std::abs(exact), settings.floor * largest); }
+  double tolerance(double exact) const {
+    return std::max(settings.relative * std::abs(exact), settings.floor * largest);
+  }
 
   Result<double> evaluate_loss() {
     ++evaluations;
-    Result<std::vector<Array>> r = evaluate(program, loss, arguments, std::int64_t{1} << 31, &stops);
+    Result<std::vector<Array>> r =
+        evaluate(program, loss, arguments, std::int64_t{1} << 31, &stops);
     if (!r) return r.failure();
     const double value = (*r)[0].real[0];
-    if (!std::isfinite(value)) return failure(Exit::numbers, "the loss is not finite at a random point: derivatives cannot be compared");
+    if (!std::isfinite(value))
+      return failure(Exit::numbers,
+                     "the loss is not finite at a random point: derivatives cannot be compared");
     return value;
   }
 
@@ -62,7 +72,8 @@ struct Check {
     const std::vector<double> point = x;
     double sides[2];
     for (const int side : {0, 1}) {
-      for (std::size_t i = 0; i < x.size(); ++i) x[i] = point[i] + (side == 0 ? h : -h) * direction[i];
+      for (std::size_t i = 0; i < x.size(); ++i)
+        x[i] = point[i] + (side == 0 ? h : -h) * direction[i];
       Result<double> value = evaluate_loss();
       x = point;
       if (!value) return value.failure();
@@ -72,7 +83,8 @@ struct Check {
   }
 
   // Ridders' extrapolation to h = 0, until its own estimate of the error is well within `enough`.
-  Result<double> extrapolated(std::size_t tensor, const std::vector<double>& direction, double h, double enough) {
+  Result<double> extrapolated(std::size_t tensor, const std::vector<double>& direction, double h,
+                              double enough) {
     double table[levels][levels];
     double best = 0, error = std::numeric_limits<double>::infinity();
     for (int i = 0; i < levels; ++i, h /= 2) {
@@ -84,19 +96,22 @@ struct Check {
       for (int j = 1; j <= i; ++j) {
         factor *= 4;
         table[j][i] = (table[j - 1][i] * factor - table[j - 1][i - 1]) / (factor - 1);
-        const double e = std::max(std::abs(table[j][i] - table[j - 1][i]), std::abs(table[j][i] - table[j - 1][i - 1]));
+        const double e = std::max(std::abs(table[j][i] - table[j - 1][i]),
+                                  std::abs(table[j][i] - table[j - 1][i - 1]));
         if (e <= error) {
           error = e;
           best = table[j][i];
         }
       }
       if (error <= 0.05 * enough) break;
-      if (i > 1 && std::abs(table[i][i] - table[i - 1][i - 1]) >= 2 * error) break;  // rounding has taken over
+      if (i > 1 && std::abs(table[i][i] - table[i - 1][i - 1]) >= 2 * error)
+        break;  // rounding has taken over
     }
     return best;
   }
 
-  // The numeric derivative that comes nearest, of those that the first steps give; one is enough if it agrees.
+  // The numeric derivative that comes nearest, of those that the first steps give; one is enough if
+  // it agrees.
   Result<double> numeric(std::size_t tensor, const std::vector<double>& direction, double exact) {
     double scale = 1;
     for (std::size_t i = 0; i < direction.size(); ++i)
@@ -116,13 +131,16 @@ Result<Done> prepare(Check& c) {
   const Program& program = c.program;
   c.loss = program.find("loss");
   const FunctionId grad = program.find("grad");
-  if (!c.loss.valid() || !grad.valid()) return failure(Exit::internal, "a check of derivatives needs @loss and @grad");
+  if (!c.loss.valid() || !grad.valid())
+    return failure(Exit::internal, "a check of derivatives needs @loss and @grad");
   Result<OracleFeed> feed = initial_feed(program, c.settings.seed);
   if (!feed) return feed.failure();
   c.feed = std::move(*feed);
-  for (std::size_t i = 0; i < c.feed.p.size(); ++i) c.feed.p[i] += noise * initial_normal(c.settings.seed, fnv1a("noise"), i);
+  for (std::size_t i = 0; i < c.feed.p.size(); ++i)
+    c.feed.p[i] += noise * initial_normal(c.settings.seed, fnv1a("noise"), i);
   for (const Input& input : program.inputs)
-    c.feed.inputs[std::string(program.text(input.name))] = random_input(program, input, c.settings.seed);
+    c.feed.inputs[std::string(program.text(input.name))] =
+        random_input(program, input, c.settings.seed);
   Result<std::vector<Array>> arguments = entry_arguments(program, c.loss, c.feed);
   if (!arguments) return arguments.failure();
   c.arguments = std::move(*arguments);
@@ -130,22 +148,28 @@ Result<Done> prepare(Check& c) {
   if (!gradients) return gradients.failure();
   for (std::size_t i = 0; i + 1 < gradients->size(); ++i)
     for (const double g : (*gradients)[i].real) c.gradient.push_back(g);
-  if (c.gradient.size() != c.feed.p.size()) internal_error("@grad gives another number of elements than %p has");
+  if (c.gradient.size() != c.feed.p.size())
+    internal_error("@grad gives another number of elements than %p has");
   for (const double g : c.gradient) c.largest = std::max(c.largest, std::abs(g));
   return Done{};
 }
 
 // Distinct indices: the largest gradient's, then random ones.
 std::vector<std::size_t> chosen_elements(const Check& c, const Leaf& leaf) {
-  const auto n = static_cast<std::size_t>(leaf.elements), wanted = std::min(n, static_cast<std::size_t>(c.settings.elements) + 1);
+  const auto n = static_cast<std::size_t>(leaf.elements),
+             wanted = std::min(n, static_cast<std::size_t>(c.settings.elements) + 1);
   const double* g = c.gradient.data() + leaf.offset;
   std::vector<std::size_t> out;
   if (n == 0) return out;
-  out.push_back(static_cast<std::size_t>(std::max_element(g, g + n, [](double a, double b) { return std::abs(a) < std::abs(b); }) - g));
+  out.push_back(static_cast<std::size_t>(
+      std::max_element(g, g + n, [](double a, double b) { return std::abs(a) < std::abs(b); }) -
+      g));
   const std::uint64_t hash = fnv1a("element " + leaf.stored);
   for (std::uint64_t draw = 0; out.size() < wanted; ++draw) {
     // After many draws that hit what is taken, the next free one: a tensor of few elements ends.
-    auto i = static_cast<std::size_t>((initial_uniform(c.settings.seed, hash, draw) + 1) / 2 * static_cast<double>(n)) % n;
+    auto i = static_cast<std::size_t>((initial_uniform(c.settings.seed, hash, draw) + 1) / 2 *
+                                      static_cast<double>(n)) %
+             n;
     while (draw > 8 * wanted && std::find(out.begin(), out.end(), i) != out.end()) i = (i + 1) % n;
     if (std::find(out.begin(), out.end(), i) == out.end()) out.push_back(i);
   }
@@ -188,7 +212,8 @@ Result<GradcheckLine> check_tensor(Check& c, std::size_t tensor, const Leaf& lea
     line.worst_numeric = *e;
   }
   // Written so that a NaN fails.
-  line.ok = line.direction_error <= c.settings.relative && line.element_error <= c.settings.relative;
+  line.ok =
+      line.direction_error <= c.settings.relative && line.element_error <= c.settings.relative;
   return line;
 }
 
@@ -219,9 +244,12 @@ Result<GradcheckReport> check_gradients(const Program& program, const GradcheckS
 }
 
 std::string text_of(const GradcheckLine& l) {
-  std::string out = fmt::format("{}  {} {}   norm {:.1e}   direction {:.1e}   {} elements {:.1e}", l.ok ? "ok  " : "FAIL", l.stored,
-                                shape_text(l.extents), l.norm, l.direction_error, l.elements, l.element_error);
-  if (!l.ok && l.worst >= 0) out += fmt::format("   element {}: {:.10e}, numerically {:.10e}", l.worst, l.worst_exact, l.worst_numeric);
+  std::string out = fmt::format("{}  {} {}   norm {:.1e}   direction {:.1e}   {} elements {:.1e}",
+                                l.ok ? "ok  " : "FAIL", l.stored, shape_text(l.extents), l.norm,
+                                l.direction_error, l.elements, l.element_error);
+  if (!l.ok && l.worst >= 0)
+    out += fmt::format("   element {}: {:.10e}, numerically {:.10e}", l.worst, l.worst_exact,
+                       l.worst_numeric);
   return out;
 }
 

@@ -13,7 +13,8 @@ namespace {
 std::array<std::uint32_t, 4> words(std::uint64_t seed, std::uint64_t hash, std::uint64_t element) {
   const std::uint64_t block = element / 4;
   const auto low = [](std::uint64_t x) { return static_cast<std::uint32_t>(x); };
-  return philox({low(block), low(block >> 32), low(hash), low(hash >> 32)}, low(seed), low(seed >> 32));
+  return philox({low(block), low(block >> 32), low(hash), low(hash >> 32)}, low(seed),
+                low(seed >> 32));
 }
 
 }  // namespace
@@ -21,7 +22,8 @@ std::array<std::uint32_t, 4> words(std::uint64_t seed, std::uint64_t hash, std::
 double initial_normal(std::uint64_t seed, std::uint64_t hash, std::uint64_t element) {
   const auto w = words(seed, hash, element);
   const std::size_t pair = element % 4 / 2 * 2;
-  const double radius = std::sqrt(-2 * std::log((w[pair] + 1.0) * 0x1p-32));  // of a number in (0, 1]
+  const double radius =
+      std::sqrt(-2 * std::log((w[pair] + 1.0) * 0x1p-32));  // of a number in (0, 1]
   const double angle = 2 * std::numbers::pi * (w[pair + 1] * 0x1p-32);
   return radius * (element % 2 == 0 ? std::cos(angle) : std::sin(angle));
 }

@@ -1,5 +1,6 @@
-// Owns NumPy's .npy format, versions 1 and 2: one array, little-endian, in C order. (NumPy Enhancement
-// Proposal 1.) Other byte orders, Fortran order and structured types are refused with a message.
+// Owns NumPy's .npy format, versions 1 and 2: one array, little-endian, in C order. (NumPy
+// Enhancement Proposal 1.) Other byte orders, Fortran order and structured types are refused with a
+// message.
 #pragma once
 
 #include <string>

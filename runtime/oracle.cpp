@@ -26,14 +26,16 @@ std::vector<BundleValues<double>> parts(const Program& program, OracleFeed& feed
 }
 
 // The arguments that stand for a group: consecutive pieces of its flat values.
-void append_group(const Function& f, const Group& g, const std::vector<double>& values, std::vector<Array>& out) {
+void append_group(const Function& f, const Group& g, const std::vector<double>& values,
+                  std::vector<Array>& out) {
   std::size_t done = 0;
   for (std::uint32_t i = 0; i < g.count; ++i) {
     const Type& t = f.type(ValueId{g.first.index + i});
     std::vector<std::int64_t> extents;
     for (AxisId a : t.axes) extents.push_back(f.extent(a));
     Array a = Array::zeros(t.dtype, extents);
-    if (done + a.real.size() > values.size()) internal_error("a group has more elements than its values");
+    if (done + a.real.size() > values.size())
+      internal_error("a group has more elements than its values");
     for (double& x : a.real) x = values[done++];
     out.push_back(std::move(a));
   }
@@ -43,7 +45,8 @@ Result<Done> check_bounds(const Input& input, std::string_view name, const Array
   if (!input.bounded) return Done{};
   for (const std::int64_t x : a.integer)
     if (x < input.low || x >= input.high)
-      return failure(Exit::file, fmt::format("input {} holds {}, outside {} .. {}", name, x, input.low, input.high));
+      return failure(Exit::file, fmt::format("input {} holds {}, outside {} .. {}", name, x,
+                                             input.low, input.high));
   return Done{};
 }
 
@@ -51,7 +54,8 @@ Result<Done> check_bounds(const Input& input, std::string_view name, const Array
 
 BundleId taken_bundle(const Program& program, FunctionId f, std::string_view name) {
   for (const Group& g : program.function(f).groups)
-    if (program.text(g.name) == name && !program.function(f).value(g.first).def.valid()) return g.bundle;
+    if (program.text(g.name) == name && !program.function(f).value(g.first).def.valid())
+      return g.bundle;
   return {};
 }
 
@@ -63,12 +67,14 @@ Result<OracleFeed> initial_feed(const Program& program, std::uint64_t seed) {
   return feed;
 }
 
-Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::string& path, const std::vector<std::string>& ignore) {
+Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::string& path,
+                       const std::vector<std::string>& ignore) {
   const std::vector<BundleValues<double>> into = parts(program, feed);
   return load_weights(program, std::span<const BundleValues<double>>(into), path, ignore);
 }
 
-Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId id, const OracleFeed& feed) {
+Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId id,
+                                           const OracleFeed& feed) {
   const Function& f = program.function(id);
   const std::vector<ValueId>& formal = f.body().arguments;
   std::vector<Array> out;
@@ -77,7 +83,8 @@ Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId id
     const Group* group = nullptr;
     for (const Group& g : f.groups)
       if (g.first == v && g.count > 0) group = &g;
-    if (group != nullptr && (program.text(group->name) == "p" || program.text(group->name) == "f")) {
+    if (group != nullptr &&
+        (program.text(group->name) == "p" || program.text(group->name) == "f")) {
       append_group(f, *group, program.text(group->name) == "p" ? feed.p : feed.f, out);
       continue;
     }
@@ -90,13 +97,15 @@ Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId id
     } else if (name == "step" || name == "seed") {
       out.push_back(Array::scalar(name == "step" ? feed.step : feed.seed, f.type(v).dtype));
     } else {
-      return failure(Exit::usage, fmt::format("input {} of @{} is missing", name, program.text(f.name)));
+      return failure(Exit::usage,
+                     fmt::format("input {} of @{} is missing", name, program.text(f.name)));
     }
   }
   return out;
 }
 
-Result<std::vector<Array>> run_entry(const Program& program, FunctionId f, const OracleFeed& feed, StopTape* stops) {
+Result<std::vector<Array>> run_entry(const Program& program, FunctionId f, const OracleFeed& feed,
+                                     StopTape* stops) {
   Result<std::vector<Array>> arguments = entry_arguments(program, f, feed);
   if (!arguments) return arguments.failure();
   return evaluate(program, f, *arguments, std::int64_t{1} << 31, stops);

@@ -1,5 +1,5 @@
-// Owns the running of a program's entry functions (@loss, @eval, @grad) in the interpreter: arguments put
-// together from parameters, inputs, step and seed.
+// Owns the running of a program's entry functions (@loss, @eval, @grad) in the interpreter:
+// arguments put together from parameters, inputs, step and seed.
 #pragma once
 
 #include <map>
@@ -12,8 +12,8 @@
 namespace gradc {
 
 struct OracleFeed {
-  std::vector<double> p, f;              // the groups %p and %f in the flat order of leaves(); f may be empty
-  std::map<std::string, Array> inputs;   // by name
+  std::vector<double> p, f;  // the groups %p and %f in the flat order of leaves(); f may be empty
+  std::map<std::string, Array> inputs;  // by name
   std::int64_t step = 0, seed = 0;
 };
 
@@ -23,12 +23,15 @@ BundleId taken_bundle(const Program& program, FunctionId f, std::string_view nam
 // Values of the bundles %p and %f that @loss or else @eval takes, by their initialisers.
 Result<OracleFeed> initial_feed(const Program& program, std::uint64_t seed);
 // As load_weights of runtime/weights.h, into the same two.
-Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::string& path, const std::vector<std::string>& ignore);
+Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::string& path,
+                       const std::vector<std::string>& ignore);
 
 // The arguments of an entry function in order. Exit 2 if an input is missing; integers outside an
 // input's bounds are exit 3.
-Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId f, const OracleFeed& feed);
+Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId f,
+                                           const OracleFeed& feed);
 // entry_arguments and evaluate in one.
-Result<std::vector<Array>> run_entry(const Program& program, FunctionId f, const OracleFeed& feed, StopTape* stops = nullptr);
+Result<std::vector<Array>> run_entry(const Program& program, FunctionId f, const OracleFeed& feed,
+                                     StopTape* stops = nullptr);
 
 }  // namespace gradc

@@ -1,5 +1,5 @@
-// Owns the safetensors format: a little-endian length, a JSON header of names, dtypes, shapes and offsets,
-// then the elements. Strict: a file is read only if every byte of it is accounted for.
+// Owns the safetensors format: a little-endian length, a JSON header of names, dtypes, shapes and
+// offsets, then the elements. Strict: a file is read only if every byte of it is accounted for.
 #pragma once
 
 #include <map>
@@ -15,16 +15,18 @@ namespace gradc {
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
-// The header's meaning. Tensors point into the bytes that were parsed, in the order of their offsets.
+// The header's meaning. Tensors point into the bytes that were parsed, in the order of their
+// offsets.
 struct SafetensorsHeader {
   std::vector<StoredTensor> tensors;
   Metadata metadata;
 };
-// Any bytes are safe to hand in. Refused, with exit 3 and `path` in front of what is wrong: a header that is
-// longer than 100 MB or than the file, is not JSON of the form, names a tensor or a key twice, or a
-// dtype that is unknown; sizes that do not match shapes; offsets that overlap, leave a hole or do not
-// end where the file ends.
-Result<SafetensorsHeader> parse_safetensors(std::span<const unsigned char> bytes, const std::string& path);
+// Any bytes are safe to hand in. Refused, with exit 3 and `path` in front of what is wrong: a
+// header that is longer than 100 MB or than the file, is not JSON of the form, names a tensor or a
+// key twice, or a dtype that is unknown; sizes that do not match shapes; offsets that overlap,
+// leave a hole or do not end where the file ends.
+Result<SafetensorsHeader> parse_safetensors(std::span<const unsigned char> bytes,
+                                            const std::string& path);
 
 // A file, mapped while this lives.
 class Safetensors {
@@ -32,7 +34,7 @@ class Safetensors {
   static Result<Safetensors> open(const std::string& path);
   const std::string& path() const { return path_; }
   const std::vector<StoredTensor>& tensors() const { return header_.tensors; }
-  const StoredTensor* find(std::string_view name) const;   // null if there is none
+  const StoredTensor* find(std::string_view name) const;  // null if there is none
   const Metadata& metadata() const { return header_.metadata; }
 
  private:
@@ -43,6 +45,7 @@ class Safetensors {
 };
 
 // Written beside, synced, renamed. Names are distinct and not `__metadata__` (else exit 3).
-Result<Done> write_safetensors(const std::string& path, std::span<const StoredTensor> tensors, const Metadata& metadata);
+Result<Done> write_safetensors(const std::string& path, std::span<const StoredTensor> tensors,
+                               const Metadata& metadata);
 
 }  // namespace gradc

@@ -15,7 +15,8 @@ namespace {
 
 template <class Real>
 std::span<Real> part(std::span<Real> values, const Leaf& leaf) {
-  return values.subspan(static_cast<std::size_t>(leaf.offset), static_cast<std::size_t>(leaf.elements));
+  return values.subspan(static_cast<std::size_t>(leaf.offset),
+                        static_cast<std::size_t>(leaf.elements));
 }
 
 void check_size(const Program& program, BundleId bundle, std::size_t values) {
@@ -61,9 +62,11 @@ Result<Done> start(const Program& program, BundleValues<Real> into, std::uint64_
   return Done{};
 }
 
-// Whether `stored` arises from `declared` by multiplying adjacent extents: groups[i] tells that the extents
-// up to i can make up the stored ones so far. (Greedy choice would fail beside extents of 1.)
-bool groups_adjacent(const std::vector<std::int64_t>& declared, const std::vector<std::int64_t>& stored) {
+// Whether `stored` arises from `declared` by multiplying adjacent extents: groups[i] tells that the
+// extents up to i can make up the stored ones so far. (Greedy choice would fail beside extents of
+// 1.)
+bool groups_adjacent(const std::vector<std::int64_t>& declared,
+                     const std::vector<std::int64_t>& stored) {
   std::vector<char> groups(declared.size() + 1, 0);
   groups[0] = 1;
   for (const std::int64_t s : stored) {
@@ -103,8 +106,8 @@ bool matches(std::string_view pattern, std::string_view text) {
 }
 
 template <class Real>
-Result<Done> load(const Program& program, std::span<const BundleValues<Real>> into, const std::string& path,
-                  const std::vector<std::string>& ignore) {
+Result<Done> load(const Program& program, std::span<const BundleValues<Real>> into,
+                  const std::string& path, const std::vector<std::string>& ignore) {
   Result<Safetensors> file = Safetensors::open(path);
   if (!file) return file.failure();
   const auto ignored = [&](std::string_view name) {
@@ -131,12 +134,15 @@ Result<Done> load(const Program& program, std::span<const BundleValues<Real>> in
       if (ignored(leaf.stored)) continue;
       if (t == nullptr) {
         if (leaf.member->initial.kind != Initial::computed)
-          notes.push_back({{}, fmt::format("missing: {} {}", leaf.stored, shape_text(leaf.extents))});
+          notes.push_back(
+              {{}, fmt::format("missing: {} {}", leaf.stored, shape_text(leaf.extents))});
       } else if (!is_real(t->dtype)) {
-        notes.push_back({{}, fmt::format("misshapen: {} holds {}, not reals", leaf.stored, name(t->dtype))});
+        notes.push_back(
+            {{}, fmt::format("misshapen: {} holds {}, not reals", leaf.stored, name(t->dtype))});
       } else if (!groups_adjacent(leaf.extents, t->shape)) {
-        notes.push_back({{}, fmt::format("misshapen: {} is {}, which does not group the declared {}", leaf.stored,
-                                         shape_text(t->shape), shape_text(leaf.extents))});
+        notes.push_back({{},
+                         fmt::format("misshapen: {} is {}, which does not group the declared {}",
+                                     leaf.stored, shape_text(t->shape), shape_text(leaf.extents))});
       } else {
         fills.push_back({t, part(into[i].values, leaf)});
       }
@@ -145,8 +151,10 @@ Result<Done> load(const Program& program, std::span<const BundleValues<Real>> in
     if (!expected.contains(t.name) && !ignored(t.name))
       notes.push_back({{}, fmt::format("unexpected: {} {}", t.name, shape_text(t.shape))});
   if (!notes.empty()) {
-    Failure f = failure(Exit::file, fmt::format("{}: {} of its tensors and the model's parameters do not fit "
-                                                "(--ignore NAME leaves one out)", path, notes.size()));
+    Failure f = failure(Exit::file,
+                        fmt::format("{}: {} of its tensors and the model's parameters do not fit "
+                                    "(--ignore NAME leaves one out)",
+                                    path, notes.size()));
     f.diagnostics[0].notes = std::move(notes);
     return f;
   }
@@ -156,29 +164,35 @@ Result<Done> load(const Program& program, std::span<const BundleValues<Real>> in
 
 }  // namespace
 
-Result<Done> initialize(const Program& program, BundleValues<float> into, std::uint64_t seed) { return start(program, into, seed); }
-Result<Done> initialize(const Program& program, BundleValues<double> into, std::uint64_t seed) { return start(program, into, seed); }
-
-Result<Done> load_weights(const Program& program, std::span<const BundleValues<float>> into, const std::string& path,
-                          const std::vector<std::string>& ignore) {
-  return load(program, into, path, ignore);
+Result<Done> initialize(const Program& program, BundleValues<float> into, std::uint64_t seed) {
+  return start(program, into, seed);
 }
-Result<Done> load_weights(const Program& program, std::span<const BundleValues<double>> into, const std::string& path,
-                          const std::vector<std::string>& ignore) {
-  return load(program, into, path, ignore);
+Result<Done> initialize(const Program& program, BundleValues<double> into, std::uint64_t seed) {
+  return start(program, into, seed);
 }
 
-Result<Done> save_weights(const Program& program, std::span<const BundleValues<float>> from, const std::string& path,
+Result<Done> load_weights(const Program& program, std::span<const BundleValues<float>> into,
+                          const std::string& path, const std::vector<std::string>& ignore) {
+  return load(program, into, path, ignore);
+}
+Result<Done> load_weights(const Program& program, std::span<const BundleValues<double>> into,
+                          const std::string& path, const std::vector<std::string>& ignore) {
+  return load(program, into, path, ignore);
+}
+
+Result<Done> save_weights(const Program& program, std::span<const BundleValues<float>> from,
+                          const std::string& path,
                           const std::vector<std::pair<std::string, std::string>>& metadata) {
   std::vector<StoredTensor> tensors;
   for (const BundleValues<float>& b : from) {
     check_size(program, b.bundle, b.values.size());
     for (const Leaf& leaf : leaves(program, b.bundle))
-      tensors.push_back({.name = leaf.stored,
-                         .dtype = StoredDType::f32,
-                         .shape = leaf.extents,
-                         .data = reinterpret_cast<const unsigned char*>(part(b.values, leaf).data()),
-                         .elements = leaf.elements});
+      tensors.push_back(
+          {.name = leaf.stored,
+           .dtype = StoredDType::f32,
+           .shape = leaf.extents,
+           .data = reinterpret_cast<const unsigned char*>(part(b.values, leaf).data()),
+           .elements = leaf.elements});
   }
   return write_safetensors(path, tensors, metadata);
 }

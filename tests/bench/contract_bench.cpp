@@ -1,5 +1,6 @@
-// Owns the measurement of contraction kernels: GFLOP/s with one and two workers beside what the machine's
-// multiply-add units give in the same run. Built on demand: ninja contract_bench; see --help.
+// Owns the measurement of contraction kernels: GFLOP/s with one and two workers beside what the
+// machine's multiply-add units give in the same run. Built on demand: ninja contract_bench; see
+// --help.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -72,8 +73,8 @@ double seconds_of(clockid_t clock) {
   clock_gettime(clock, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
-// The least seconds a call takes, over some tenths of a second: of this thread's own time for one worker,
-// so that a busy machine disturbs it little; of wall time for two.
+// The least seconds a call takes, over some tenths of a second: of this thread's own time for one
+// worker, so that a busy machine disturbs it little; of wall time for two.
 template <class Call>
 double fastest(int workers, Call call) {
   const clockid_t clock = workers == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
@@ -91,37 +92,64 @@ double fastest(int workers, Call call) {
 // Twelve independent chains of multiply-adds in registers; 2²⁰ turns of each.
 __attribute__((target("avx512f"))) void chains_512() {
   const __m512 one = _mm512_set1_ps(1.0f), a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
-  __m512 x0 = one, x1 = one, x2 = one, x3 = one, x4 = one, x5 = one, x6 = one, x7 = one, x8 = one, x9 = one, x10 = one, x11 = one;
+  __m512 x0 = one, x1 = one, x2 = one, x3 = one, x4 = one, x5 = one, x6 = one, x7 = one, x8 = one,
+         x9 = one, x10 = one, x11 = one;
   for (int i = 0; i < 1 << 20; ++i) {
-    x0 = _mm512_fmadd_ps(x0, a, b); x1 = _mm512_fmadd_ps(x1, a, b); x2 = _mm512_fmadd_ps(x2, a, b); x3 = _mm512_fmadd_ps(x3, a, b);
-    x4 = _mm512_fmadd_ps(x4, a, b); x5 = _mm512_fmadd_ps(x5, a, b); x6 = _mm512_fmadd_ps(x6, a, b); x7 = _mm512_fmadd_ps(x7, a, b);
-    x8 = _mm512_fmadd_ps(x8, a, b); x9 = _mm512_fmadd_ps(x9, a, b); x10 = _mm512_fmadd_ps(x10, a, b); x11 = _mm512_fmadd_ps(x11, a, b);
-    asm volatile("" : "+v"(x0), "+v"(x1), "+v"(x2), "+v"(x3), "+v"(x4), "+v"(x5), "+v"(x6), "+v"(x7), "+v"(x8), "+v"(x9), "+v"(x10), "+v"(x11));
+    x0 = _mm512_fmadd_ps(x0, a, b);
+    x1 = _mm512_fmadd_ps(x1, a, b);
+    x2 = _mm512_fmadd_ps(x2, a, b);
+    x3 = _mm512_fmadd_ps(x3, a, b);
+    x4 = _mm512_fmadd_ps(x4, a, b);
+    x5 = _mm512_fmadd_ps(x5, a, b);
+    x6 = _mm512_fmadd_ps(x6, a, b);
+    x7 = _mm512_fmadd_ps(x7, a, b);
+    x8 = _mm512_fmadd_ps(x8, a, b);
+    x9 = _mm512_fmadd_ps(x9, a, b);
+    x10 = _mm512_fmadd_ps(x10, a, b);
+    x11 = _mm512_fmadd_ps(x11, a, b);
+    asm volatile(""
+                 : "+v"(x0), "+v"(x1), "+v"(x2), "+v"(x3), "+v"(x4), "+v"(x5), "+v"(x6), "+v"(x7),
+                   "+v"(x8), "+v"(x9), "+v"(x10), "+v"(x11));
   }
 }
 __attribute__((target("avx2,fma"))) void chains_256() {
   const __m256 one = _mm256_set1_ps(1.0f), a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
-  __m256 x0 = one, x1 = one, x2 = one, x3 = one, x4 = one, x5 = one, x6 = one, x7 = one, x8 = one, x9 = one, x10 = one, x11 = one;
+  __m256 x0 = one, x1 = one, x2 = one, x3 = one, x4 = one, x5 = one, x6 = one, x7 = one, x8 = one,
+         x9 = one, x10 = one, x11 = one;
   for (int i = 0; i < 1 << 20; ++i) {
-    x0 = _mm256_fmadd_ps(x0, a, b); x1 = _mm256_fmadd_ps(x1, a, b); x2 = _mm256_fmadd_ps(x2, a, b); x3 = _mm256_fmadd_ps(x3, a, b);
-    x4 = _mm256_fmadd_ps(x4, a, b); x5 = _mm256_fmadd_ps(x5, a, b); x6 = _mm256_fmadd_ps(x6, a, b); x7 = _mm256_fmadd_ps(x7, a, b);
-    x8 = _mm256_fmadd_ps(x8, a, b); x9 = _mm256_fmadd_ps(x9, a, b); x10 = _mm256_fmadd_ps(x10, a, b); x11 = _mm256_fmadd_ps(x11, a, b);
-    asm volatile("" : "+x"(x0), "+x"(x1), "+x"(x2), "+x"(x3), "+x"(x4), "+x"(x5), "+x"(x6), "+x"(x7), "+x"(x8), "+x"(x9), "+x"(x10), "+x"(x11));
+    x0 = _mm256_fmadd_ps(x0, a, b);
+    x1 = _mm256_fmadd_ps(x1, a, b);
+    x2 = _mm256_fmadd_ps(x2, a, b);
+    x3 = _mm256_fmadd_ps(x3, a, b);
+    x4 = _mm256_fmadd_ps(x4, a, b);
+    x5 = _mm256_fmadd_ps(x5, a, b);
+    x6 = _mm256_fmadd_ps(x6, a, b);
+    x7 = _mm256_fmadd_ps(x7, a, b);
+    x8 = _mm256_fmadd_ps(x8, a, b);
+    x9 = _mm256_fmadd_ps(x9, a, b);
+    x10 = _mm256_fmadd_ps(x10, a, b);
+    x11 = _mm256_fmadd_ps(x11, a, b);
+    asm volatile(""
+                 : "+x"(x0), "+x"(x1), "+x"(x2), "+x"(x3), "+x"(x4), "+x"(x5), "+x"(x6), "+x"(x7),
+                   "+x"(x8), "+x"(x9), "+x"(x10), "+x"(x11));
   }
 }
 double peak(Pair& pair, int workers) {
   const bool wide = host_target().name == "avx512";
   const double flops = 2.0 * 12 * (wide ? 16 : 8) * (1 << 20) * workers;
-  return flops / fastest(workers, [&] { pair.run(workers, [&](int) { wide ? chains_512() : chains_256(); }); }) * 1e-9;
+  return flops /
+         fastest(workers,
+                 [&] { pair.run(workers, [&](int) { wide ? chains_512() : chains_256(); }); }) *
+         1e-9;
 }
 #else
 double peak(Pair&, int) { return 0; }
 #endif
 
 struct Shape {
-  std::string name, x, y, out;   // axes by letters, in the order of memory
+  std::string name, x, y, out;  // axes by letters, in the order of memory
   std::vector<std::pair<char, std::int64_t>> extent;
-  bool gelu = false;             // + bias, then gelu, both kept
+  bool gelu = false;  // + bias, then gelu, both kept
 };
 
 struct Built {
@@ -151,9 +179,12 @@ Built build(const Shape& s) {
   if (s.gelu) {
     const ValueId bias = b.argument(Type{DType::f32, AxisList{axes[axes.size() - 1]}});
     const ValueId z = b.binary(Opcode::add_, b.contract(x, y, axes), bias);
-    const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z), b.binary(Opcode::mul_, z, b.constant(0.044715)));
-    const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube), b.constant(0.79788456)));
-    results = {z, b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)), b.binary(Opcode::add_, t, b.constant(1)))};
+    const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z),
+                                  b.binary(Opcode::mul_, z, b.constant(0.044715)));
+    const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube),
+                                                      b.constant(0.79788456)));
+    results = {z, b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)),
+                           b.binary(Opcode::add_, t, b.constant(1)))};
   } else {
     results = {b.contract(x, y, axes)};
   }
@@ -189,14 +220,17 @@ Memory memory(std::int64_t bytes) {
 
 int measure(const std::string& only, const Target& target, bool both) {
   std::vector<Shape> shapes;
-  const auto add = [&](std::string name, std::string x, std::string y, std::string out, std::vector<std::pair<char, std::int64_t>> extent, bool gelu = false) {
-    shapes.push_back({std::move(name), std::move(x), std::move(y), std::move(out), std::move(extent), gelu});
+  const auto add = [&](std::string name, std::string x, std::string y, std::string out,
+                       std::vector<std::pair<char, std::int64_t>> extent, bool gelu = false) {
+    shapes.push_back(
+        {std::move(name), std::move(x), std::move(y), std::move(out), std::move(extent), gelu});
   };
   add("x·w 4096 384 384", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 384}});
   add("x·w 4096 384 1152", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1152}});
   add("x·w 4096 384 1536", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}});
   add("x·w 4096 1536 384", "mk", "kn", "mn", {{'m', 4096}, {'k', 1536}, {'n', 384}});
-  add("gelu(x·w + b) 4096 384 1536", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}}, true);
+  add("gelu(x·w + b) 4096 384 1536", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}},
+      true);
   add("x·wᵀ 4096 384 1536", "mk", "nk", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}});
   add("g·wᵀ 4096 1536 384", "mk", "nk", "mn", {{'m', 4096}, {'k', 1536}, {'n', 384}});
   add("xᵀ·g 384 4096 384", "km", "kn", "mn", {{'m', 384}, {'k', 4096}, {'n', 384}});
@@ -204,18 +238,26 @@ int measure(const std::string& only, const Target& target, bool both) {
   add("xᵀ·g 384 4096 1536", "km", "kn", "mn", {{'m', 384}, {'k', 4096}, {'n', 1536}});
   add("xᵀ·g 1536 4096 384", "km", "kn", "mn", {{'m', 1536}, {'k', 4096}, {'n', 384}});
   add("logits 4096 384 256", "mk", "nk", "mn", {{'m', 4096}, {'k', 384}, {'n', 256}});
-  const std::vector<std::pair<char, std::int64_t>> heads{{'b', 16}, {'h', 6}, {'t', 256}, {'s', 256}, {'e', 64}};
+  const std::vector<std::pair<char, std::int64_t>> heads{
+      {'b', 16}, {'h', 6}, {'t', 256}, {'s', 256}, {'e', 64}};
   add("q·kᵀ  96 × 256 64 256", "bthe", "bshe", "bhts", heads);
   add("p·v   96 × 256 256 64", "bhts", "bshe", "bthe", heads);
   add("pᵀ·do 96 × 256 256 64", "bhts", "bthe", "bshe", heads);
   add("do·vᵀ 96 × 256 64 256", "bthe", "bshe", "bhts", heads);
-  add("project heads 4096 384 384", "bthe", "hed", "btd", {{'b', 16}, {'t', 256}, {'h', 6}, {'e', 64}, {'d', 384}});
+  add("project heads 4096 384 384", "bthe", "hed", "btd",
+      {{'b', 16}, {'t', 256}, {'h', 6}, {'e', 64}, {'d', 384}});
   add("dot of rows 4096 × 384", "bd", "bd", "b", {{'b', 4096}, {'d', 384}});
   add("x·v 4096 384 1", "mk", "k", "m", {{'m', 4096}, {'k', 384}});
   add("v·w 1 384 1536", "k", "kn", "n", {{'k', 384}, {'n', 1536}});
   add("v·wᵀ 1 384 1536", "k", "nk", "n", {{'k', 384}, {'n', 1536}});
   add("gpt2 fc 1024 768 3072", "mk", "kn", "mn", {{'m', 1024}, {'k', 768}, {'n', 3072}});
   add("gpt2 logits 256 768 50257", "mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 50257}});
+  // Strides of a power of two, which meet in few sets of a cache.
+  add("pow2 x·w 4096 512 512", "mk", "kn", "mn", {{'m', 4096}, {'k', 512}, {'n', 512}});
+  add("pow2 x·w 4096 1024 1024", "mk", "kn", "mn", {{'m', 4096}, {'k', 1024}, {'n', 1024}});
+  add("pow2 xᵀ·g 512 4096 512", "km", "kn", "mn", {{'m', 512}, {'k', 4096}, {'n', 512}});
+  add("pow2 xᵀ·g 1024 4096 1024", "km", "kn", "mn", {{'m', 1024}, {'k', 4096}, {'n', 1024}});
+  add("pow2 xᵀ·g 256 4096 1024", "km", "kn", "mn", {{'m', 256}, {'k', 4096}, {'n', 1024}});
   add("square 1000", "mk", "kn", "mn", {{'m', 1000}, {'k', 1000}, {'n', 1000}});
   add("square 65", "mk", "kn", "mn", {{'m', 65}, {'k', 65}, {'n', 65}});
   add("square 16", "mk", "kn", "mn", {{'m', 16}, {'k', 16}, {'n', 16}});
@@ -225,7 +267,8 @@ int measure(const std::string& only, const Target& target, bool both) {
   if (!jit.ok()) return 70;
   const double top[2] = {peak(pair, 1), both ? peak(pair, 2) : 0};
   fmt::print("{:30} {:>9} {:>16} {:>16}\n", target.name, "compile", "1 worker", "2 workers");
-  fmt::print("{:30} {:>9} {:>9.1f} GF/s   {:>9.1f} GF/s\n", "multiply-adds in registers", "", top[0], top[1]);
+  fmt::print("{:30} {:>9} {:>9.1f} GF/s   {:>9.1f} GF/s\n", "multiply-adds in registers", "",
+             top[0], top[1]);
   for (const Shape& s : shapes) {
     if (s.name.find(only) == std::string::npos) continue;
     const Built built = build(s);
@@ -251,10 +294,13 @@ int measure(const std::string& only, const Target& target, bool both) {
       if (workers == 2 && (!both || !compiled->parallel)) continue;
       const double seconds = fastest(workers, [&] {
         for (int phase = 0; phase < compiled->phases; ++phase)
-          pair.run(workers, [&](int w) { (*fn)(bases.data(), w, workers, phase, shared.get(), local[w].get()); });
+          pair.run(workers, [&](int w) {
+            (*fn)(bases.data(), w, workers, phase, shared.get(), local[w].get());
+          });
       });
       const double rate = built.flops / seconds * 1e-9;
-      fmt::print(" {:>9.1f} {:>4.0f} %", rate, top[workers - 1] > 0 ? rate / top[workers - 1] * 100 : 0);
+      fmt::print(" {:>9.1f} {:>4.0f} %", rate,
+                 top[workers - 1] > 0 ? rate / top[workers - 1] * 100 : 0);
     }
     fmt::print("   scratch {} KiB\n", compiled->local_bytes / 1024);
   }

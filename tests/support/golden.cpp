@@ -33,13 +33,13 @@ std::string trimmed(std::string_view text) {
 }
 
 struct Parsed {
-  std::string head;                        // the lines before the first section
+  std::string head;  // the lines before the first section
   struct Whole {
     Case sections;
     std::string expected;
   };
   std::vector<Whole> cases;
-  std::string fault;                       // "" if well-formed
+  std::string fault;  // "" if well-formed
 };
 
 Parsed parse(const std::string& path, const std::string& text) {
@@ -50,7 +50,8 @@ Parsed parse(const std::string& path, const std::string& text) {
       const std::string_view header = line.substr(mark.size());
       const std::size_t space = header.find(' ');
       all.push_back({std::string(header.substr(0, space)),
-                     space == std::string_view::npos ? "" : std::string(header.substr(space + 1)), ""});
+                     space == std::string_view::npos ? "" : std::string(header.substr(space + 1)),
+                     ""});
     } else {
       (all.empty() ? out.head : all.back().text).append(line).append("\n");
     }
@@ -86,7 +87,8 @@ std::string write(const Parsed& file, const std::vector<std::string>& actual) {
 }
 
 void write_file(const std::string& path, const std::string& text) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> f(std::fopen(path.c_str(), "wb"), &std::fclose);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> f(std::fopen(path.c_str(), "wb"),
+                                                          &std::fclose);
   REQUIRE_MESSAGE(f, "cannot write " << path);
   REQUIRE(std::fwrite(text.data(), 1, text.size(), f.get()) == text.size());
 }
@@ -105,7 +107,8 @@ void run_file(const std::string& path, const std::function<std::string(const Cas
     results.push_back(trimmed(actual(sections)));
     const bool same = results.back() == expected;
     if (!blessing())
-      CHECK_MESSAGE(same, path << " (case " << sections.number << "):\n" << difference(expected, results.back()));
+      CHECK_MESSAGE(same, path << " (case " << sections.number << "):\n"
+                               << difference(expected, results.back()));
   }
   if (!blessing()) return;
   if (const std::string blessed = write(file, results); blessed != text) {
@@ -115,9 +118,10 @@ void run_file(const std::string& path, const std::function<std::string(const Cas
 }
 
 // Lines of the longest common subsequence, by dynamic programming; the caller bounds the sizes.
-std::vector<std::pair<std::size_t, std::size_t>> common_lines(const std::vector<std::string_view>& a,
-                                                              const std::vector<std::string_view>& b) {
-  std::vector<std::vector<std::uint32_t>> best(a.size() + 1, std::vector<std::uint32_t>(b.size() + 1, 0));
+std::vector<std::pair<std::size_t, std::size_t>> common_lines(
+    const std::vector<std::string_view>& a, const std::vector<std::string_view>& b) {
+  std::vector<std::vector<std::uint32_t>> best(a.size() + 1,
+                                               std::vector<std::uint32_t>(b.size() + 1, 0));
   for (std::size_t i = a.size(); i-- > 0;)
     for (std::size_t j = b.size(); j-- > 0;)
       best[i][j] = a[i] == b[j] ? best[i + 1][j + 1] + 1 : std::max(best[i + 1][j], best[i][j + 1]);
@@ -141,7 +145,8 @@ const std::string& Case::text(std::string_view name) const {
 }
 
 bool Case::has(std::string_view name) const {
-  return std::any_of(sections.begin(), sections.end(), [&](const Section& s) { return s.name == name; });
+  return std::any_of(sections.begin(), sections.end(),
+                     [&](const Section& s) { return s.name == name; });
 }
 
 std::string difference(std::string_view expected, std::string_view actual) {
@@ -151,7 +156,9 @@ std::string difference(std::string_view expected, std::string_view actual) {
   while (front < a.size() && front < b.size() && a[front] == b[front]) ++front;
   while (a.size() > front && b.size() > front && a.back() == b.back()) a.pop_back(), b.pop_back();
   std::string out;
-  const auto line = [&](char sign, std::string_view text) { out.append({sign, ' '}).append(text).append("\n"); };
+  const auto line = [&](char sign, std::string_view text) {
+    out.append({sign, ' '}).append(text).append("\n");
+  };
   for (std::size_t i = front > around ? front - around : 0; i < front; ++i) line(' ', a[i]);
   a.erase(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(front));
   b.erase(b.begin(), b.begin() + static_cast<std::ptrdiff_t>(front));
@@ -169,7 +176,8 @@ std::string difference(std::string_view expected, std::string_view actual) {
 }
 
 std::string read_file(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> f(std::fopen(path.c_str(), "rb"), &std::fclose);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> f(std::fopen(path.c_str(), "rb"),
+                                                          &std::fclose);
   REQUIRE_MESSAGE(f, "cannot read " << path);
   std::string text;
   char block[4096];
@@ -177,7 +185,9 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
-std::string source_path(std::string_view relative) { return std::string(GRADC_SOURCE "/").append(relative); }
+std::string source_path(std::string_view relative) {
+  return std::string(GRADC_SOURCE "/").append(relative);
+}
 
 void run(std::string_view topic, const std::function<std::string(const Case&)>& actual) {
   std::vector<std::string> paths;

@@ -19,7 +19,8 @@ Program kernel_program(const std::string& text);
 struct Trial {
   Tolerance tolerance;
   std::vector<Array> arguments = {};   // none: random ones
-  bool orders = true;                  // also reversed and padded orders of axes
+  // Orders of axes in memory: 0 as written, 1 so with padded rows, 2 reversed, 3 each buffer another.
+  std::vector<int> layouts = {0, 1, 2, 3};
   std::vector<std::pair<int, int>> aliases = {};  // result, argument in whose place it lies
   std::uint64_t seed = 1;
 };

@@ -1,5 +1,6 @@
-// The contract family against one fma chain an element, bit for bit: extents that no tile divides in every
-// role, all orders of axes in memory, batches, several axes a role; the same bits for any number of workers.
+// The contract family against one fma chain an element, bit for bit: extents that no tile divides
+// in every role, all orders of axes in memory, batches, several axes a role; the same bits for any
+// number of workers.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -14,8 +15,8 @@ using namespace gradc::testing;
 
 namespace {
 
-// A product of x and y over what `out` lacks. Axes are letters with the extents of `extent`; memory orders
-// are those of the letters, outer to inner.
+// A product of x and y over what `out` lacks. Axes are letters with the extents of `extent`; memory
+// orders are those of the letters, outer to inner.
 struct Case {
   std::string x, y, out;
   std::vector<std::pair<char, std::int64_t>> extent;
@@ -24,7 +25,8 @@ struct Case {
   std::int64_t slack = 0;
 };
 
-BufferLayout order_by_letters(const Function& f, const Type& type, const std::string& axes, const std::string& order, std::int64_t slack) {
+BufferLayout order_by_letters(const Function& f, const Type& type, const std::string& axes,
+                              const std::string& order, std::int64_t slack) {
   std::vector<int> numbers;
   for (char l : order.empty() ? axes : order) numbers.push_back(static_cast<int>(axes.find(l)));
   return layout(f, type, numbers, slack);
@@ -52,7 +54,8 @@ Built build(const Case& c) {
     const ValueId x = b.argument(type(c.x), "x"), y = b.argument(type(c.y), "y");
     const ValueId r = b.contract(x, y, type(c.out).axes);
     b.finish(std::vector<ValueId>{r});
-    out.instance.buffers = {order_by_letters(f, f.type(x), c.x, c.x_order, c.slack), order_by_letters(f, f.type(y), c.y, c.y_order, c.slack),
+    out.instance.buffers = {order_by_letters(f, f.type(x), c.x, c.x_order, c.slack),
+                            order_by_letters(f, f.type(y), c.y, c.y_order, c.slack),
                             order_by_letters(f, f.type(r), c.out, c.out_order, c.slack)};
   }
   out.program.functions.push_back(std::move(f));
@@ -93,7 +96,8 @@ Array chain(const Case& c, const Array& x, const Array& y, bool fused) {
         xi += at[i] * x_stride[i];
         yi += at[i] * y_stride[i];
       }
-      const double a = x.real[static_cast<std::size_t>(xi)], b = y.real[static_cast<std::size_t>(yi)];
+      const double a = x.real[static_cast<std::size_t>(xi)],
+                   b = y.real[static_cast<std::size_t>(yi)];
       if (c.dtype == DType::f64)
         wide = fused ? std::fma(a, b, wide) : wide + a * b;
       else
@@ -115,7 +119,8 @@ Array chain(const Case& c, const Array& x, const Array& y, bool fused) {
 
 std::string describe(const Case& c, const Target& target) {
   std::string text = target.name + " " + c.x + " " + c.y + " -> " + c.out + ":";
-  for (const auto& [name, extent] : c.extent) text += " " + std::string(1, name) + "=" + std::to_string(extent);
+  for (const auto& [name, extent] : c.extent)
+    text += " " + std::string(1, name) + "=" + std::to_string(extent);
   return text + " in memory " + c.x_order + " " + c.y_order + " " + c.out_order;
 }
 
@@ -123,7 +128,8 @@ void check(const Case& c, const Target& target, std::vector<int> workers = {1, 2
   INFO(describe(c, target));
   Built built = build(c);
   const Function& f = built.program.functions[0];
-  const Array x = random_array(f, f.type(f.body().arguments[0]), 1), y = random_array(f, f.type(f.body().arguments[1]), 2);
+  const Array x = random_array(f, f.type(f.body().arguments[0]), 1),
+              y = random_array(f, f.type(f.body().arguments[1]), 2);
   const Array expected = chain(c, x, y, target.name != "portable");
   Execution execution(built.program, built.instance, target);
   for (int w : workers) {
@@ -135,7 +141,8 @@ void check(const Case& c, const Target& target, std::vector<int> workers = {1, 2
 }  // namespace
 
 TEST_CASE("every extent in every role") {
-  // Tails of tiles in rows, columns and k; one extent varies at a time, then all are awkward at once.
+  // Tails of tiles in rows, columns and k; one extent varies at a time, then all are awkward at
+  // once.
   for (const Target& target : runnable_targets()) {
     for (std::int64_t n : {1, 2, 7, 15, 16, 17, 48, 63, 65, 100}) {
       check({"mk", "kn", "mn", {{'m', n}, {'k', 19}, {'n', 50}}}, target, {2});
@@ -148,19 +155,23 @@ TEST_CASE("every extent in every role") {
 }
 
 TEST_CASE("every order of axes in memory, with gaps") {
-  // Packing chooses by strides between copying, transposing and gathering; rows have gaps behind them.
+  // Packing chooses by strides between copying, transposing and gathering; rows have gaps behind
+  // them.
   const std::string x[] = {"mk", "km"}, y[] = {"kn", "nk"}, out[] = {"mn", "nm"};
   for (const Target& target : runnable_targets())
     for (const std::string& a : x)
       for (const std::string& b : y)
         for (const std::string& c : out)
-          check({"mk", "kn", "mn", {{'m', 37}, {'k', 50}, {'n', 70}}, a, b, c, DType::f32, 3}, target, {2});
+          check({"mk", "kn", "mn", {{'m', 37}, {'k', 50}, {'n', 70}}, a, b, c, DType::f32, 3},
+                target, {2});
 }
 
 TEST_CASE("batches and several axes a role") {
   for (const Target& target : runnable_targets()) {
-    const std::vector<std::pair<char, std::int64_t>> odd{{'b', 3}, {'h', 2}, {'t', 21}, {'s', 19}, {'e', 10}};
-    const std::vector<std::pair<char, std::int64_t>> even{{'b', 17}, {'h', 3}, {'t', 16}, {'s', 32}, {'e', 16}};
+    const std::vector<std::pair<char, std::int64_t>> odd{
+        {'b', 3}, {'h', 2}, {'t', 21}, {'s', 19}, {'e', 10}};
+    const std::vector<std::pair<char, std::int64_t>> even{
+        {'b', 17}, {'h', 3}, {'t', 16}, {'s', 32}, {'e', 16}};
     for (const auto& extent : {odd, even}) {
       check({"bthe", "bshe", "bhts", extent}, target, {1, 2});
       check({"bhts", "bshe", "bthe", extent}, target, {2, 3});
@@ -182,7 +193,8 @@ TEST_CASE("few products over many batches run along the batch") {
       check({"bk", "bk", "b", {{'b', b}, {'k', 37}}}, target, {1, 2});
       check({"bk", "bk", "b", {{'b', b}, {'k', 37}}, "kb", "bk"}, target, {3});
     }
-    check({"abk", "kba", "ab", {{'a', 5}, {'b', 9}, {'k', 20}}, "akb", "", "ba", DType::f32, 1}, target);
+    check({"abk", "kba", "ab", {{'a', 5}, {'b', 9}, {'k', 20}}, "akb", "", "ba", DType::f32, 1},
+          target);
     check({"bmk", "bkn", "bmn", {{'b', 50}, {'m', 2}, {'n', 3}, {'k', 5}}}, target);
     check({"ab", "ab", "ab", {{'a', 7}, {'b', 40}}, "ab", "ba"}, target);
     check({"bjk", "bkj", "b", {{'b', 40}, {'j', 3}, {'k', 17}}}, target);
@@ -193,7 +205,8 @@ TEST_CASE("a long k is added in blocks without a change of bits") {
   for (const Target& target : runnable_targets()) {
     check({"mk", "kn", "mn", {{'m', 21}, {'k', 2500}, {'n', 55}}}, target);
     check({"km", "kn", "mn", {{'m', 16}, {'k', 1025}, {'n', 96}}}, target, {2});
-    check({"mk", "nk", "mn", {{'m', 5}, {'k', 1100}, {'n', 20}}, "", "", "", DType::f64}, target, {2});
+    check({"mk", "nk", "mn", {{'m', 5}, {'k', 1100}, {'n', 20}}, "", "", "", DType::f64}, target,
+          {2});
     check({"k", "k", "", {{'k', 3000}}}, target);
   }
 }
@@ -213,7 +226,8 @@ TEST_CASE("blocks of any size give the same bits") {
 TEST_CASE("f64") {
   for (const Target& target : runnable_targets()) {
     check({"mk", "kn", "mn", {{'m', 33}, {'k', 29}, {'n', 41}}, "", "", "", DType::f64}, target);
-    check({"km", "nk", "mn", {{'m', 16}, {'k', 8}, {'n', 24}}, "", "", "", DType::f64}, target, {2});
+    check({"km", "nk", "mn", {{'m', 16}, {'k', 8}, {'n', 24}}, "", "", "", DType::f64}, target,
+          {2});
     check({"bk", "bk", "b", {{'b', 33}, {'k', 29}}, "", "", "", DType::f64}, target, {2});
   }
 }
@@ -251,7 +265,8 @@ TEST_CASE("the microkernel keeps its accumulators in registers") {
       while (line < micro.size()) {
         const std::size_t end = std::min(micro.find('\n', line), micro.size());
         const std::string one = micro.substr(line, end - line);
-        CHECK_MESSAGE(!(one.find("mm") != std::string::npos && one.find("(%rsp") != std::string::npos), one);
+        CHECK_MESSAGE(
+            !(one.find("mm") != std::string::npos && one.find("(%rsp") != std::string::npos), one);
         line = end + 1;
       }
     }

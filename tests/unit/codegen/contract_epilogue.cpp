@@ -39,7 +39,8 @@ Kernel make(Body body) {
   return out;
 }
 
-// Compiled for every target and run by 1, 2 and 3 workers: near the interpreter, the same bits for all.
+// Compiled for every target and run by 1, 2 and 3 workers: near the interpreter, the same bits for
+// all.
 void check(const Kernel& k) {
   const Result<std::vector<Array>> expected = evaluate(k.program, k.instance.kernel, k.arguments);
   REQUIRE(expected.ok());
@@ -54,7 +55,8 @@ void check(const Kernel& k) {
       for (std::size_t i = 0; i < one[r].real.size(); ++i) {
         const double want = (*expected)[r].real[i];
         size = std::max(size, std::abs(want));
-        worst = std::max(worst, std::isnan(one[r].real[i]) ? INFINITY : std::abs(one[r].real[i] - want));
+        worst = std::max(worst,
+                         std::isnan(one[r].real[i]) ? INFINITY : std::abs(one[r].real[i] - want));
       }
       CHECK(worst <= 3e-6 * std::max(size, 1.0));
     }
@@ -68,18 +70,23 @@ void check(const Kernel& k) {
 Type f32(std::initializer_list<AxisId> axes) { return {DType::f32, AxisList(axes)}; }
 
 ValueId gelu(Builder& b, ValueId z) {
-  const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z), b.binary(Opcode::mul_, z, b.constant(0.044715)));
-  const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube), b.constant(0.79788456)));
-  return b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)), b.binary(Opcode::add_, t, b.constant(1)));
+  const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z),
+                                b.binary(Opcode::mul_, z, b.constant(0.044715)));
+  const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube),
+                                                    b.constant(0.79788456)));
+  return b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)),
+                  b.binary(Opcode::add_, t, b.constant(1)));
 }
 
 }  // namespace
 
 TEST_CASE("bias and gelu, both values kept, in tiles that are not whole") {
-  for (const auto& [m, k, n] : {std::array{33, 20, 50}, std::array{16, 64, 96}, std::array{3, 5, 7}, std::array{20, 1300, 40}})
+  for (const auto& [m, k, n] : {std::array{33, 20, 50}, std::array{16, 64, 96}, std::array{3, 5, 7},
+                                std::array{20, 1300, 40}})
     check(make([&, m = m, k = k, n = n](Builder& b) {
       const AxisId t = b.axis("t", m), d = b.axis("d", k), e = b.axis("e", n);
-      const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({d, e})), bias = b.argument(f32({e}));
+      const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({d, e})),
+                    bias = b.argument(f32({e}));
       const ValueId z = b.binary(Opcode::add_, b.contract(x, w, {t, e}), bias);
       return std::vector<ValueId>{z, gelu(b, z)};
     }));
@@ -89,7 +96,8 @@ TEST_CASE("a residual in place, with k in one block and in several") {
   for (std::int64_t k : {40, 1500}) {
     Kernel kernel = make([&](Builder& b) {
       const AxisId t = b.axis("t", 30), d = b.axis("d", k), e = b.axis("e", 37);
-      const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({e, d})), r = b.argument(f32({t, e}));
+      const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({e, d})),
+                    r = b.argument(f32({t, e}));
       return std::vector<ValueId>{b.binary(Opcode::add_, b.contract(x, w, {t, e}), r)};
     });
     kernel.instance.buffers[3].alias = 2;
@@ -100,10 +108,13 @@ TEST_CASE("a residual in place, with k in one block and in several") {
 TEST_CASE("results in several layouts") {
   for (int order : {0, 1, 2}) {
     Kernel kernel = make([&](Builder& b) {
-      const AxisId s = b.axis("b", 3), t = b.axis("t", 18), d = b.axis("d", 24), h = b.axis("h", 3), e = b.axis("e", 8);
-      const ValueId x = b.argument(f32({s, t, d})), w = b.argument(f32({d, h, e})), bias = b.argument(f32({h, e}));
+      const AxisId s = b.axis("b", 3), t = b.axis("t", 18), d = b.axis("d", 24), h = b.axis("h", 3),
+                   e = b.axis("e", 8);
+      const ValueId x = b.argument(f32({s, t, d})), w = b.argument(f32({d, h, e})),
+                    bias = b.argument(f32({h, e}));
       const ValueId y = b.binary(Opcode::add_, b.contract(x, w, {s, t, h, e}), bias);
-      return std::vector<ValueId>{y, b.unary(Opcode::neg_, y), b.binary(Opcode::lt_, y, b.constant(0))};
+      return std::vector<ValueId>{y, b.unary(Opcode::neg_, y),
+                                  b.binary(Opcode::lt_, y, b.constant(0))};
     });
     const Function& f = kernel.program.functions[0];
     const Type& type = f.type(f.body().results[0]);
@@ -117,22 +128,32 @@ TEST_CASE("results in several layouts") {
 TEST_CASE("sources, masks and addressed arguments behind a contraction") {
   // A causal mask, dropout, a shifted residual, a look-up along n and one along m, a run-time pick.
   check(make([&](Builder& b) {
-    const AxisId s = b.axis("b", 2), t = b.axis("t", 21), u = b.axis("s", 21), e = b.axis("e", 16), v = b.axis("v", 5);
-    const ValueId q = b.argument(f32({s, t, e})), k = b.argument(f32({s, u, e})), r = b.argument(f32({s, t, u}));
-    const ValueId table = b.argument(f32({v, u})), token = b.argument({DType::i32, {s, t}}), seed = b.argument({DType::i64, {}});
+    const AxisId s = b.axis("b", 2), t = b.axis("t", 21), u = b.axis("s", 21), e = b.axis("e", 16),
+                 v = b.axis("v", 5);
+    const ValueId q = b.argument(f32({s, t, e})), k = b.argument(f32({s, u, e})),
+                  r = b.argument(f32({s, t, u}));
+    const ValueId table = b.argument(f32({v, u})), token = b.argument({DType::i32, {s, t}}),
+                  seed = b.argument({DType::i64, {}});
     const ValueId y = b.contract(q, k, {s, t, u});
-    const ValueId causal = b.binary(Opcode::le_, b.add(Opcode::position_, {}, {.to = u}), b.add(Opcode::position_, {}, {.to = t}));
+    const ValueId causal = b.binary(Opcode::le_, b.add(Opcode::position_, {}, {.to = u}),
+                                    b.add(Opcode::position_, {}, {.to = t}));
     const ValueId masked = b.add(Opcode::select_, {causal, y, b.constant(-1)});
-    const ValueId shifted = b.binary(Opcode::add_, masked, b.add(Opcode::shift_, {r}, {.integer = -2, .from = u}));
-    const ValueId looked = b.binary(Opcode::add_, shifted, b.add(Opcode::gather_, {table, token}, {.from = v}));
+    const ValueId shifted =
+        b.binary(Opcode::add_, masked, b.add(Opcode::shift_, {r}, {.integer = -2, .from = u}));
+    const ValueId looked =
+        b.binary(Opcode::add_, shifted, b.add(Opcode::gather_, {table, token}, {.from = v}));
     const ValueId draw = b.add(Opcode::uniform_, {seed, seed, seed}, {}, f32({s, t, u}));
     const ValueId keep = b.binary(Opcode::lt_, draw, b.constant(0.7));
     return std::vector<ValueId>{looked, b.add(Opcode::select_, {keep, looked, b.constant(0)})};
   }));
   check(make([&](Builder& b) {
-    const AxisId t = b.axis("t", 40), d = b.axis("d", 12), n = b.axis("n", 48), i = b.axis("i", 3), j = b.axis("j", 16), l = b.axis("l", 4);
-    const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({d, n})), pieces = b.argument(f32({i, j, l})), at = b.argument({DType::i64, {}});
-    const ValueId merged = b.add(Opcode::merge_, {b.add(Opcode::pick_, {pieces, at}, {.integer = 1, .from = l})}, {.to = n, .axes = {i, j}});
+    const AxisId t = b.axis("t", 40), d = b.axis("d", 12), n = b.axis("n", 48), i = b.axis("i", 3),
+                 j = b.axis("j", 16), l = b.axis("l", 4);
+    const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({d, n})),
+                  pieces = b.argument(f32({i, j, l})), at = b.argument({DType::i64, {}});
+    const ValueId merged =
+        b.add(Opcode::merge_, {b.add(Opcode::pick_, {pieces, at}, {.integer = 1, .from = l})},
+              {.to = n, .axes = {i, j}});
     const ValueId y = b.binary(Opcode::mul_, b.contract(x, w, {t, n}), merged);
     return std::vector<ValueId>{y};
   }));
@@ -142,7 +163,8 @@ TEST_CASE("behind products along the batch") {
   for (std::int64_t n : {40, 64})
     check(make([&](Builder& b) {
       const AxisId t = b.axis("t", n), d = b.axis("d", 30);
-      const ValueId x = b.argument(f32({t, d})), y = b.argument(f32({t, d})), r = b.argument(f32({t}));
+      const ValueId x = b.argument(f32({t, d})), y = b.argument(f32({t, d})),
+                    r = b.argument(f32({t}));
       const ValueId dot = b.contract(x, y, {t});
       return std::vector<ValueId>{b.binary(Opcode::mul_, dot, r), b.unary(Opcode::abs_, dot)};
     }));

@@ -39,12 +39,18 @@ void put(std::byte* to, DType dtype, const Array& from, std::int64_t i) {
   const auto k = static_cast<std::size_t>(i);
   const auto write = [&](auto x) { std::memcpy(to, &x, sizeof x); };
   switch (dtype) {
-    case DType::f32: return write(static_cast<float>(from.real[k]));
-    case DType::f64: return write(from.real[k]);
-    case DType::i32: return write(static_cast<std::int32_t>(from.integer[k]));
-    case DType::i64: return write(from.integer[k]);
-    case DType::boolean: return write(static_cast<std::uint8_t>(from.integer[k] != 0));
-    default: FAIL("a dtype that no kernel holds");
+    case DType::f32:
+      return write(static_cast<float>(from.real[k]));
+    case DType::f64:
+      return write(from.real[k]);
+    case DType::i32:
+      return write(static_cast<std::int32_t>(from.integer[k]));
+    case DType::i64:
+      return write(from.integer[k]);
+    case DType::boolean:
+      return write(static_cast<std::uint8_t>(from.integer[k] != 0));
+    default:
+      FAIL("a dtype that no kernel holds");
   }
 }
 
@@ -55,21 +61,35 @@ void get(const std::byte* from, DType dtype, Array& to, std::int64_t i) {
     return x;
   };
   switch (dtype) {
-    case DType::f32: to.real[k] = read(float{}); return;
-    case DType::f64: to.real[k] = read(double{}); return;
-    case DType::i32: to.integer[k] = read(std::int32_t{}); return;
-    case DType::i64: to.integer[k] = read(std::int64_t{}); return;
-    case DType::boolean: to.integer[k] = read(std::uint8_t{}); return;
-    default: FAIL("a dtype that no kernel holds");
+    case DType::f32:
+      to.real[k] = read(float{});
+      return;
+    case DType::f64:
+      to.real[k] = read(double{});
+      return;
+    case DType::i32:
+      to.integer[k] = read(std::int32_t{});
+      return;
+    case DType::i64:
+      to.integer[k] = read(std::int64_t{});
+      return;
+    case DType::boolean:
+      to.integer[k] = read(std::uint8_t{});
+      return;
+    default:
+      FAIL("a dtype that no kernel holds");
   }
 }
 
 struct Scratch {
-  explicit Scratch(std::int64_t bytes) : space(static_cast<std::size_t>(bytes + 128), std::byte{0xff}) {}
+  explicit Scratch(std::int64_t bytes)
+      : space(static_cast<std::size_t>(bytes + 128), std::byte{0xff}) {}
   std::byte* base() {
-    return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(space.data()) + 63) / 64 * 64);
+    return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(space.data()) + 63) / 64 *
+                                        64);
   }
-  std::vector<std::byte> space;   // all bits set: NaN in every real, where a kernel reads before it writes
+  std::vector<std::byte>
+      space;  // all bits set: NaN in every real, where a kernel reads before it writes
 };
 
 }  // namespace
@@ -83,7 +103,8 @@ std::vector<Target> runnable_targets() {
   return out;
 }
 
-BufferLayout layout(const Function& f, const Type& type, const std::vector<int>& order, std::int64_t slack) {
+BufferLayout layout(const Function& f, const Type& type, const std::vector<int>& order,
+                    std::int64_t slack) {
   BufferLayout out;
   out.strides.assign(static_cast<std::size_t>(type.axes.size()), 1);
   std::int64_t stride = 1;
@@ -111,7 +132,9 @@ std::int64_t elements_of(const Function& f, const Type& type, const BufferLayout
 }
 
 Execution::Execution(const Program& program, KernelInstance instance, const Target& target)
-    : program_(program), instance_(std::move(instance)), kernel_(program.function(instance_.kernel)) {
+    : program_(program),
+      instance_(std::move(instance)),
+      kernel_(program.function(instance_.kernel)) {
   Result<Compiled> compiled = compile(program, instance_, target);
   if (!compiled.ok()) FAIL(compiled.failure().diagnostics[0].message);
   compiled_ = std::move(*compiled);
@@ -137,7 +160,8 @@ std::vector<Array> Execution::run(const std::vector<Array>& arguments, int worke
       buffers.push_back(buffers[static_cast<std::size_t>(lies.alias)]);
       continue;
     }
-    const auto size = static_cast<std::size_t>(elements_of(kernel_, type, lies)) * static_cast<std::size_t>(bytes(type.dtype));
+    const auto size = static_cast<std::size_t>(elements_of(kernel_, type, lies)) *
+                      static_cast<std::size_t>(bytes(type.dtype));
     memory.back().assign(size + 2 * guard, mark);
     buffers.push_back(memory.back().data() + guard);
     if (!result)
@@ -150,11 +174,13 @@ std::vector<Array> Execution::run(const std::vector<Array>& arguments, int worke
   for (int w = 0; w < workers; ++w) local.emplace_back(compiled_.local_bytes);
   for (int phase = 0; phase < compiled_.phases; ++phase)
     for (int w = workers - 1; w >= 0; --w)
-      fn_(buffers.data(), w, workers, phase, shared.base(), local[static_cast<std::size_t>(w)].base());
+      fn_(buffers.data(), w, workers, phase, shared.base(),
+          local[static_cast<std::size_t>(w)].base());
   for (std::size_t b = 0; b < memory.size(); ++b) {
     const std::vector<std::byte>& m = memory[b];
     bool kept = true;
-    for (std::size_t i = 0; i < guard && !m.empty(); ++i) kept = kept && m[i] == mark && m[m.size() - 1 - i] == mark;
+    for (std::size_t i = 0; i < guard && !m.empty(); ++i)
+      kept = kept && m[i] == mark && m[m.size() - 1 - i] == mark;
     CHECK_MESSAGE(kept, "a kernel writes outside buffer ", b);
   }
   std::vector<Array> out;
@@ -184,14 +210,17 @@ Array random_array(const Function& f, const Type& type, std::uint64_t seed) {
   };
   for (double& x : out.real) x = static_cast<float>(static_cast<double>(next()) * 0x1p-52 - 1);
   for (std::int64_t& x : out.integer)
-    x = type.dtype == DType::boolean ? static_cast<std::int64_t>(next() % 2) : static_cast<std::int64_t>(next() % 7) - 3;
+    x = type.dtype == DType::boolean ? static_cast<std::int64_t>(next() % 2)
+                                     : static_cast<std::int64_t>(next() % 7) - 3;
   return out;
 }
 
 bool same_bits(const Array& a, const Array& b) {
-  if (a.extents != b.extents || a.integer != b.integer || a.real.size() != b.real.size()) return false;
+  if (a.extents != b.extents || a.integer != b.integer || a.real.size() != b.real.size())
+    return false;
   for (std::size_t i = 0; i < a.real.size(); ++i)
-    if (std::bit_cast<std::uint64_t>(a.real[i]) != std::bit_cast<std::uint64_t>(b.real[i])) return false;
+    if (std::bit_cast<std::uint64_t>(a.real[i]) != std::bit_cast<std::uint64_t>(b.real[i]))
+      return false;
   return true;
 }
 

@@ -1,5 +1,5 @@
-// Owns running of single kernels in tests: compiled, linked, and called as the runtime would, worker by
-// worker in one thread, which must give the same.
+// Owns running of single kernels in tests: compiled, linked, and called as the runtime would,
+// worker by worker in one thread, which must give the same.
 #pragma once
 
 #include <cstdint>
@@ -16,19 +16,22 @@ namespace gradc::testing {
 // Targets that this machine runs, best first.
 std::vector<Target> runnable_targets();
 
-// Strides for a buffer of the type: row-major in the order `order` (indices into the type's axes, outer to
-// inner), with `slack` elements behind every row of the innermost axis.
-BufferLayout layout(const Function& f, const Type& type, const std::vector<int>& order, std::int64_t slack = 0);
+// Strides for a buffer of the type: row-major in the order `order` (indices into the type's axes,
+// outer to inner), with `slack` elements behind every row of the innermost axis.
+BufferLayout layout(const Function& f, const Type& type, const std::vector<int>& order,
+                    std::int64_t slack = 0);
 BufferLayout row_major(const Function& f, const Type& type);
-std::int64_t elements_of(const Function& f, const Type& type, const BufferLayout& layout);   // that it spans
+std::int64_t elements_of(const Function& f, const Type& type,
+                         const BufferLayout& layout);  // that it spans
 
 // One launch's memory and code.
 class Execution {
  public:
   // Fails the test if the kernel does not compile or link.
   Execution(const Program& program, KernelInstance instance, const Target& target);
-  // Runs on arguments (row-major by their types) and gives the results likewise. Results that alias an
-  // argument start with its elements. `workers` run one after the other, last first, in every phase.
+  // Runs on arguments (row-major by their types) and gives the results likewise. Results that alias
+  // an argument start with its elements. `workers` run one after the other, last first, in every
+  // phase.
   std::vector<Array> run(const std::vector<Array>& arguments, int workers);
   const Compiled& compiled() const { return compiled_; }
 

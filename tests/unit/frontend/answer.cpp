@@ -115,9 +115,10 @@ std::string answer(const golden::Case& c) {
   if (section(c, "show")) return show(model->program, "eval");
   if (section(c, "bundles")) return parameters(model->program);
   if (section(c, "token")) return fmt::format("batch {}, time {}\n", model->token_batch, model->token_time);
+  if (section(c, "loss")) return show(model->program, "loss");
   std::string out;
-  for (const Diagnostic& d : model->warnings) out += render(p.sources, d);
-  if (section(c, "loss")) out += show(model->program, "loss");
+  if (section(c, "warnings"))
+    for (const Diagnostic& d : model->warnings) out += render(p.sources, d);
   return out.empty() ? "right\n" : out;
 }
 

@@ -4,12 +4,13 @@
 //     ---- file NAME.grad       one that it may use
 //     ---- set NAME=VALUE …     as behind --set
 //     ---- show NAME …          asks for @eval of these values, in brief
-//     ---- loss                 asks for warnings and @loss, in brief
+//     ---- loss                 asks for @loss, in brief
+//     ---- warnings             asks for warnings
 //     ---- bundles              asks for the parameters: path, stored name, type, initialiser
 //     ---- need-loss            as `train` compiles it
 //     ---- token                asks for the names of token's first and last axis
 //
-// Whatever is asked, errors are rendered instead. Nothing asked: warnings, or `right`.
+// Whatever is asked, errors are rendered instead. Nothing asked, or no warnings: `right`.
 #pragma once
 
 #include "support/golden.h"

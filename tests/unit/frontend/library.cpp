@@ -52,3 +52,15 @@ TEST_CASE("the library has the blocks that models share, each once") {
   for (const char* name : {"relu", "sigmoid", "silu", "gelu", "gelu_erf", "dropout", "layernorm", "rmsnorm", "attention", "mlp", "rotary", "sinusoid"})
     CHECK_MESSAGE(blocks.count(name) == 1, name);
 }
+
+TEST_CASE("every shipped model compiles, without a warning") {
+  for (const std::string& name : grad_files("frontend/models")) {
+    test::Parsed p = test::parse(golden::read_file(golden::source_path("frontend/models/" + name)), {}, name);
+    REQUIRE_MESSAGE(p.file != nullptr, p.messages);
+    const Result<Model> model = lower(p.sources, *p.file, {});
+    REQUIRE_MESSAGE(model.ok(), test::render_all(p.sources, model.failure()));
+    for (const Diagnostic& d : model->warnings) FAIL_CHECK(render(p.sources, d));
+    CHECK(model->token_batch == "b");
+    CHECK(model->token_time == "t");
+  }
+}

@@ -80,7 +80,9 @@ TEST_CASE("every snippet of the reference says the truth") {
     ++refused;
     REQUIRE_MESSAGE(!model.ok(), "frontend/README.md:" << s.line << ": not refused");
     const Diagnostic& d = model.failure().diagnostics[0];
-    CHECK_MESSAGE((d.at.line == want.line && d.message == want.message), "frontend/README.md:" << s.line << ":\n" << got);
+    constexpr std::string_view cut = "…";
+    const bool same = want.message.ends_with(cut) ? d.message.starts_with(want.message.substr(0, want.message.size() - cut.size())) : d.message == want.message;
+    CHECK_MESSAGE((d.at.line == want.line && same), "frontend/README.md:" << s.line << ":\n" << got);
   }
   CHECK(refused > 20);
 }

@@ -1,5 +1,5 @@
-// Protects the making of functions: names and axes that stay unique, groups, inference, and copies that are
-// the same function again.
+// Protects the making of functions: names and axes that stay unique, groups, inference, and copies
+// that are the same function again.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -50,7 +50,9 @@ TEST_CASE("axes are found by name and extent, or made under a free name") {
 
 TEST_CASE("names of values and groups are made unique") {
   Program p;
-  p.bundles.push_back({p.intern("b"), {{p.intern("d"), 4}}, {{.name = p.intern("w"), .type = {DType::f32, {AxisId{0}}}}}});
+  p.bundles.push_back({p.intern("b"),
+                       {{p.intern("d"), 4}},
+                       {{.name = p.intern("w"), .type = {DType::f32, {AxisId{0}}}}}});
   Function f;
   Builder b(p, f);
   const auto name = [&](ValueId v) { return std::string(p.text(f.value(v).name)); };
@@ -61,7 +63,8 @@ TEST_CASE("names of values and groups are made unique") {
   const ValueId z = b.unary(Opcode::exp_, y);
   b.name(z, "x.1");
   CHECK(name(z) == "x.2");
-  const Group g = b.arguments(BundleId{0}, "p"), h = b.arguments(BundleId{0}, "p"), q = b.arguments(BundleId{0}, "x");
+  const Group g = b.arguments(BundleId{0}, "p"), h = b.arguments(BundleId{0}, "p"),
+              q = b.arguments(BundleId{0}, "x");
   CHECK(p.text(g.name) == "p");
   CHECK(p.text(h.name) == "p.1");
   CHECK(p.text(q.name) == "x.3");
@@ -69,7 +72,7 @@ TEST_CASE("names of values and groups are made unique") {
   b.name(w, "p");
   CHECK(name(w) == "p.2");
   ValueId last = w;
-  for (int i = 0; i < 300; ++i) {   // views into names that grow
+  for (int i = 0; i < 300; ++i) {  // views into names that grow
     last = b.unary(Opcode::exp_, x);
     b.name(last, p.text(f.value(x).name));
   }
@@ -95,7 +98,8 @@ TEST_CASE("a built function verifies and prints as it was meant") {
   const ValueId e = b.unary(Opcode::exp_, a);
   b.close(std::vector{e});
   const ValueId centred = b.binary(Opcode::sub_, x, mean);
-  const std::vector<ValueId> fused = b.add_multi(Opcode::fused_, std::vector{centred}, {}, std::vector{b.type(x)}, std::vector{r});
+  const std::vector<ValueId> fused =
+      b.add_multi(Opcode::fused_, std::vector{centred}, {}, std::vector{b.type(x)}, std::vector{r});
   CHECK(b.expand(fused[0], {t, d}) == fused[0]);
   CHECK(b.cast(fused[0], DType::f32) == fused[0]);
   CHECK(b.sum(fused[0], {}) == fused[0]);
@@ -106,24 +110,25 @@ TEST_CASE("a built function verifies and prints as it was meant") {
   CHECK(print(p) ==
         "func @norm(%x: f32[t=3 d=4]) -> f32[t], bool[] {\n"
         "  %0 = sum %x over d -> f32[t]\n"
-        "  %1 = constant 4.0 -> f32[]\n"
-        "  %mean = div %0, %1 -> f32[t]\n"
-        "  %2 = sub %x, %mean -> f32[t d]\n"
-        "  %3 = fused group %2 -> f32[t d] { (%a: f32[t d])\n"
-        "    %4 = exp %a -> f32[t d]\n"
-        "    yield %4\n"
+        "  %mean = div %0, 4.0 -> f32[t]\n"
+        "  %1 = sub %x, %mean -> f32[t d]\n"
+        "  %2 = fused group %1 -> f32[t d] { (%a: f32[t d])\n"
+        "    %3 = exp %a -> f32[t d]\n"
+        "    yield %3\n"
         "  }\n"
-        "  %5 = contract %3, %x -> f32[t]\n"
-        "  %6 = constant true -> bool[]\n"
-        "  return %5, %6\n"
+        "  %4 = contract %2, %x -> f32[t]\n"
+        "  %5 = constant true -> bool[]\n"
+        "  return %4, %5\n"
         "}\n");
 }
 
 TEST_CASE("a copy of a function is the same function") {
   std::vector<std::string> texts = samples::all_programs();
   for (const char* file : {"regions", "groups", "attributes", "kernels", "example"}) {
-    const std::string golden = golden::read_file(golden::source_path(fmt::format("tests/golden/ir/{}.golden", file)));
-    for (std::size_t at = golden.find("---- print\n"); at != std::string::npos; at = golden.find("---- print\n", at + 1))
+    const std::string golden =
+        golden::read_file(golden::source_path(fmt::format("tests/golden/ir/{}.golden", file)));
+    for (std::size_t at = golden.find("---- print\n"); at != std::string::npos;
+         at = golden.find("---- print\n", at + 1))
       texts.push_back(golden.substr(at + 11, golden.find("---- expect", at) - at - 11));
   }
   for (const std::string& text : texts) {

@@ -1,4 +1,5 @@
-// The interpreter's calls, launches, fused regions and scans; arguments refused; the limit on elements.
+// The interpreter's calls, launches, fused regions and scans; arguments refused; the limit on
+// elements.
 #include <fmt/format.h>
 
 #include <fstream>
@@ -31,12 +32,14 @@ FunctionId add_twice(Program& p, std::int64_t extent, Family family = Family::no
 TEST_CASE("call and launch run the callee's body, again and again, results in order") {
   for (Opcode code : {Opcode::call_, Opcode::launch_}) {
     Fixture f;
-    const FunctionId twice = add_twice(f.program, 2, code == Opcode::launch_ ? Family::rows : Family::none);
+    const FunctionId twice =
+        add_twice(f.program, 2, code == Opcode::launch_ ? Family::rows : Family::none);
     const AxisId d = f.axis("d", 2);
     const ValueId x = f.reals({d}, {1, 2});
     const std::vector<Type> types{{DType::f32, {d}}, {DType::f32, {}}};
     const auto first = f.b.add_multi(code, std::vector<ValueId>{x}, {.callee = twice}, types);
-    const auto second = f.b.add_multi(code, std::vector<ValueId>{first[0]}, {.callee = twice}, types);
+    const auto second =
+        f.b.add_multi(code, std::vector<ValueId>{first[0]}, {.callee = twice}, types);
     auto r = f.run({second[0], first[1], second[1], x});
     REQUIRE(r.ok());
     CHECK((*r)[0].real == Reals{4, 8});
@@ -57,10 +60,12 @@ TEST_CASE("fused runs its region; regions nest; a value may be yielded twice") {
   const ValueId c = f.b.argument(t);
   const ValueId squared = f.b.binary(Opcode::mul_, c, c);
   f.b.close(std::vector<ValueId>{squared});
-  const ValueId y = f.b.add_multi(Opcode::fused_, std::vector<ValueId>{a}, {}, std::vector<Type>{t}, std::vector<RegionId>{inner})[0];
+  const ValueId y = f.b.add_multi(Opcode::fused_, std::vector<ValueId>{a}, {}, std::vector<Type>{t},
+                                  std::vector<RegionId>{inner})[0];
   const ValueId z = f.b.binary(Opcode::add_, y, a);
   f.b.close(std::vector<ValueId>{z, z, a});
-  const auto r3 = f.b.add_multi(Opcode::fused_, std::vector<ValueId>{x}, {}, std::vector<Type>{t, t, t}, std::vector<RegionId>{outer});
+  const auto r3 = f.b.add_multi(Opcode::fused_, std::vector<ValueId>{x}, {},
+                                std::vector<Type>{t, t, t}, std::vector<RegionId>{outer});
   auto r = f.run({r3[0], r3[1], r3[2], x});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{2, 6});
@@ -80,13 +85,15 @@ struct Recurrence {
     const Type state{DType::f32, {d}};
     const ValueId zero = f.reals({d}, {1, 1}), x = f.reals({d, t}, xs), w = f.reals({}, {10});
     const RegionId r = f.b.open();
-    const ValueId h = f.b.argument(state), xt = f.b.argument(state), k = f.b.argument({DType::f32, {}});
+    const ValueId h = f.b.argument(state), xt = f.b.argument(state),
+                  k = f.b.argument({DType::f32, {}});
     const ValueId next = f.b.binary(Opcode::add_, f.b.binary(Opcode::mul_, k, h), xt);
     const ValueId two = f.b.binary(Opcode::add_, next, next);
     f.b.close(std::vector<ValueId>{next, next, two});
     results = f.b.add_multi(Opcode::scan_, std::vector<ValueId>{zero, x, w},
                             {.from = t, .carried = 1, .sliced = 1, .reverse = reverse},
-                            std::vector<Type>{state, {DType::f32, {t, d}}, {DType::f32, {d, t}}}, std::vector<RegionId>{r});
+                            std::vector<Type>{state, {DType::f32, {t, d}}, {DType::f32, {d, t}}},
+                            std::vector<RegionId>{r});
   }
   std::vector<Array> run() {
     auto r = f.run({results[0], results[1], results[2]});
@@ -125,8 +132,9 @@ TEST_CASE("a scan's states keep the region's order of axes") {
   const ValueId h = f.b.argument({DType::f32, {i, j}});
   const ValueId flipped = f.b.expand(f.b.binary(Opcode::add_, h, h), {j, i});
   f.b.close(std::vector<ValueId>{flipped});
-  const ValueId last = f.b.add_multi(Opcode::scan_, std::vector<ValueId>{x}, {.from = t, .carried = 1},
-                                     std::vector<Type>{{DType::f32, {i, j}}}, std::vector<RegionId>{r})[0];
+  const ValueId last =
+      f.b.add_multi(Opcode::scan_, std::vector<ValueId>{x}, {.from = t, .carried = 1},
+                    std::vector<Type>{{DType::f32, {i, j}}}, std::vector<RegionId>{r})[0];
   CHECK(f.one(last).real == Reals{0, 4, 8, 12, 16, 20});
 }
 
@@ -144,8 +152,10 @@ TEST_CASE("arguments that do not match are refused by name, with exit 2") {
   CHECK(refuse({}) == "@f takes 1 arguments, not 0");
   CHECK(refuse({Array::zeros(DType::i32, {2})}) == "argument %x of @f has dtype i32, not f32");
   CHECK(refuse({Array::zeros(DType::f32, {2, 1})}) == "argument %x of @f has 2 axes, not 1");
-  CHECK(refuse({Array::zeros(DType::f32, {3})}) == "argument %x of @f has extent 3, not 2, along its axis 1");
-  CHECK(refuse({Array{DType::f32, {2}, {1}, {}}}) == "argument %x of @f holds another number of elements than its extents say");
+  CHECK(refuse({Array::zeros(DType::f32, {3})}) ==
+        "argument %x of @f has extent 3, not 2, along its axis 1");
+  CHECK(refuse({Array{DType::f32, {2}, {1}, {}}}) ==
+        "argument %x of @f holds another number of elements than its extents say");
   Program p;
   CHECK(!evaluate(p, FunctionId{}, {}).ok());
 }
@@ -164,11 +174,14 @@ TEST_CASE("values are freed after their last use, and more than the limit is ref
   CHECK(r.failure().exit == Exit::file);
 
   Fixture g;  // extents whose product does not fit
-  const AxisId a = g.axis("a", std::int64_t{1} << 40), b = g.axis("b", std::int64_t{1} << 40), z = g.axis("z", 0);
+  const AxisId a = g.axis("a", std::int64_t{1} << 40), b = g.axis("b", std::int64_t{1} << 40),
+               z = g.axis("z", 0);
   const ValueId one = g.b.constant(1);
   CHECK(!g.run({g.b.expand(one, {a, b})}).ok());
   Fixture h;
-  const ValueId empty = h.b.expand(h.b.constant(1), {h.axis("a", std::int64_t{1} << 40), h.axis("b", std::int64_t{1} << 40), h.axis("z", 0)});
+  const ValueId empty = h.b.expand(
+      h.b.constant(1),
+      {h.axis("a", std::int64_t{1} << 40), h.axis("b", std::int64_t{1} << 40), h.axis("z", 0)});
   (void)z;
   CHECK(h.one(empty).real.empty());
 }
@@ -242,7 +255,9 @@ TEST_CASE("every operation is named in a test of the interpreter") {
   for (int i = 0; i < opcode_count; ++i) {
     const std::string_view name = facts(static_cast<Opcode>(i)).name;
     INFO(name);
-    const bool shorthand = name == "expand" || name == "sum" || name == "contract" || name == "constant" || name == "cast";
-    CHECK(all.find(shorthand ? fmt::format("b.{}(", name) : fmt::format("Opcode::{}_", name)) != std::string::npos);
+    const bool shorthand = name == "expand" || name == "sum" || name == "contract" ||
+                           name == "constant" || name == "cast";
+    CHECK(all.find(shorthand ? fmt::format("b.{}(", name) : fmt::format("Opcode::{}_", name)) !=
+          std::string::npos);
   }
 }

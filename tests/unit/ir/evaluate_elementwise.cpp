@@ -48,7 +48,8 @@ TEST_CASE("sources: constants, positions with a run-time base") {
   Fixture q;
   const AxisId m = q.axis("t", 3);
   const ValueId base = q.i64(std::int64_t{INT32_MAX} - 1);
-  CHECK(q.one(q.b.add(Opcode::position_, {base}, {.to = m})).integer == Ints{INT32_MAX - 1, INT32_MAX, INT32_MIN});
+  CHECK(q.one(q.b.add(Opcode::position_, {base}, {.to = m})).integer ==
+        Ints{INT32_MAX - 1, INT32_MAX, INT32_MIN});
 }
 
 TEST_CASE("philox gives the known answers of the Random123 distribution") {
@@ -64,7 +65,8 @@ TEST_CASE("uniform is indexed row-major in its type's order of axes") {
   Fixture f;
   const AxisId t = f.axis("t", 2), d = f.axis("d", 3);
   const ValueId seed = f.i64(0), step = f.i64(0), site = f.i64(0);
-  const Array u = f.one(f.b.add(Opcode::uniform_, {seed, step, site}, {}, Type{DType::f32, {t, d}}));
+  const Array u =
+      f.one(f.b.add(Opcode::uniform_, {seed, step, site}, {}, Type{DType::f32, {t, d}}));
   CHECK(u.extents == std::vector<std::int64_t>{2, 3});
   CHECK(u.real[0] == (0x6627e8d5 >> 8) * 0x1p-24);
   CHECK(u.real[3] == (0x9b00dbd8 >> 8) * 0x1p-24);
@@ -82,15 +84,24 @@ TEST_CASE("flags spread a bundle's members over its elements, turns unrolled") {
   Fixture f;
   Program& p = f.program;
   Bundle turn{p.intern("p.h"), {{p.intern("d"), 2}}, {}};
-  turn.members.push_back({.name = p.intern("w"), .type = {DType::f32, {AxisId{0}}}, .stored = "h.@.w", .decay = false});
+  turn.members.push_back({.name = p.intern("w"),
+                          .type = {DType::f32, {AxisId{0}}},
+                          .stored = "h.@.w",
+                          .decay = false});
   p.bundles.push_back(turn);
   Bundle all{p.intern("p"), {{p.intern("v"), 3}}, {}};
-  all.members.push_back({.name = p.intern("e"), .type = {DType::f32, {AxisId{0}}}, .stored = "e", .clip = false});
-  all.members.push_back({.name = p.intern("h"), .type = {}, .stored = "", .nested = BundleId{0}, .turns = 2});
+  all.members.push_back(
+      {.name = p.intern("e"), .type = {DType::f32, {AxisId{0}}}, .stored = "e", .clip = false});
+  all.members.push_back(
+      {.name = p.intern("h"), .type = {}, .stored = "", .nested = BundleId{0}, .turns = 2});
   p.bundles.push_back(all);
   const AxisId n = f.axis("n", 7);
-  const ValueId decay = f.b.add(Opcode::flags_, {}, {.bundle = BundleId{1}, .flag = p.intern("decay")}, Type{DType::boolean, {n}});
-  const ValueId clip = f.b.add(Opcode::flags_, {}, {.bundle = BundleId{1}, .flag = p.intern("clip")}, Type{DType::boolean, {n}});
+  const ValueId decay =
+      f.b.add(Opcode::flags_, {}, {.bundle = BundleId{1}, .flag = p.intern("decay")},
+              Type{DType::boolean, {n}});
+  const ValueId clip =
+      f.b.add(Opcode::flags_, {}, {.bundle = BundleId{1}, .flag = p.intern("clip")},
+              Type{DType::boolean, {n}});
   auto r = f.run({decay, clip});
   REQUIRE(r.ok());
   CHECK((*r)[0].integer == Ints{1, 1, 1, 0, 0, 0, 0});
@@ -119,8 +130,9 @@ TEST_CASE("unary operations of integers and bools wrap at their width") {
   const ValueId x = f.ints({i}, {5, -5, INT32_MIN});
   const ValueId c = f.ints({i}, {0, 1, 1}, DType::boolean);
   const ValueId w = f.ints({i}, {INT64_MIN, 1, -1}, DType::i64);
-  auto r = f.run({f.b.unary(Opcode::neg_, x), f.b.unary(Opcode::abs_, x), f.b.unary(Opcode::not_, c),
-                  f.b.unary(Opcode::neg_, w), f.b.unary(Opcode::abs_, w), f.b.unary(Opcode::stop_, c)});
+  auto r =
+      f.run({f.b.unary(Opcode::neg_, x), f.b.unary(Opcode::abs_, x), f.b.unary(Opcode::not_, c),
+             f.b.unary(Opcode::neg_, w), f.b.unary(Opcode::abs_, w), f.b.unary(Opcode::stop_, c)});
   REQUIRE(r.ok());
   CHECK((*r)[0].integer == Ints{-5, 5, INT32_MIN});
   CHECK((*r)[1].integer == Ints{5, 5, INT32_MIN});
@@ -135,9 +147,12 @@ TEST_CASE("binary operations of reals, with NaN, infinities and signed zeros") {
   CHECK(same(binary(Opcode::sub_, {1, inf}, {2, inf}).real, {-1, NaN}));
   CHECK(same(binary(Opcode::mul_, {3, 0, -1}, {2, inf, 0}).real, {6, NaN, -0.0}));
   CHECK(same(binary(Opcode::div_, {1, 1, 0, -1}, {4, 0, 0, inf}).real, {0.25, inf, NaN, -0.0}));
-  CHECK(same(binary(Opcode::pow_, {2, -8, 0, 5, NaN}, {10, 1.0 / 3, 0, 0, 0}).real, {1024, NaN, 1, 1, 1}));
-  CHECK(same(binary(Opcode::max_, {1, NaN, 2, -0.0, 0.0}, {2, 1, NaN, 0.0, -0.0}).real, {2, NaN, NaN, 0.0, 0.0}));
-  CHECK(same(binary(Opcode::min_, {1, NaN, 2, -0.0, 0.0}, {2, 1, NaN, 0.0, -0.0}).real, {1, NaN, NaN, -0.0, -0.0}));
+  CHECK(same(binary(Opcode::pow_, {2, -8, 0, 5, NaN}, {10, 1.0 / 3, 0, 0, 0}).real,
+             {1024, NaN, 1, 1, 1}));
+  CHECK(same(binary(Opcode::max_, {1, NaN, 2, -0.0, 0.0}, {2, 1, NaN, 0.0, -0.0}).real,
+             {2, NaN, NaN, 0.0, 0.0}));
+  CHECK(same(binary(Opcode::min_, {1, NaN, 2, -0.0, 0.0}, {2, 1, NaN, 0.0, -0.0}).real,
+             {1, NaN, NaN, -0.0, -0.0}));
   CHECK(binary(Opcode::lt_, {1, 2, 2, NaN}, {2, 2, 1, 1}).integer == Ints{1, 0, 0, 0});
   CHECK(binary(Opcode::le_, {1, 2, 2, NaN}, {2, 2, 1, NaN}).integer == Ints{1, 1, 0, 0});
   CHECK(binary(Opcode::eq_, {1, 2, 0.0, NaN}, {2, 2, -0.0, NaN}).integer == Ints{0, 1, 1, 0});
@@ -152,8 +167,10 @@ TEST_CASE("binary operations of integers: floor division, remainder, wrapping") 
   CHECK(integers(Opcode::mul_, {INT64_MAX}, {2}, DType::i64) == Ints{-2});
   CHECK(integers(Opcode::max_, {-3, 4}, {2, 1}) == Ints{2, 4});
   CHECK(integers(Opcode::min_, {-3, 4}, {2, 1}) == Ints{-3, 1});
-  CHECK(integers(Opcode::floordiv_, {7, -7, 7, -7, 6, 5, 0}, {2, 2, -2, -2, -3, 0, 5}) == Ints{3, -4, -4, 3, -2, 0, 0});
-  CHECK(integers(Opcode::mod_, {7, -7, 7, -7, 6, 5, 0}, {2, 2, -2, -2, -3, 0, 5}) == Ints{1, 1, -1, -1, 0, 0, 0});
+  CHECK(integers(Opcode::floordiv_, {7, -7, 7, -7, 6, 5, 0}, {2, 2, -2, -2, -3, 0, 5}) ==
+        Ints{3, -4, -4, 3, -2, 0, 0});
+  CHECK(integers(Opcode::mod_, {7, -7, 7, -7, 6, 5, 0}, {2, 2, -2, -2, -3, 0, 5}) ==
+        Ints{1, 1, -1, -1, 0, 0, 0});
   CHECK(integers(Opcode::floordiv_, {INT32_MIN}, {-1}) == Ints{INT32_MIN});
   CHECK(integers(Opcode::floordiv_, {INT64_MIN}, {-1}, DType::i64) == Ints{INT64_MIN});
   CHECK(integers(Opcode::mod_, {INT64_MIN}, {-1}, DType::i64) == Ints{0});
@@ -168,9 +185,11 @@ TEST_CASE("binary operations of integers: floor division, remainder, wrapping") 
 TEST_CASE("elementwise operations align axes by name, in any order of the result") {
   Fixture f;
   const AxisId i = f.axis("i", 2), j = f.axis("j", 3);
-  const ValueId x = f.reals({i, j}, iota(6)), y = f.reals({j}, {10, 20, 30}), z = f.reals({j, i}, iota(6));
+  const ValueId x = f.reals({i, j}, iota(6)), y = f.reals({j}, {10, 20, 30}),
+                z = f.reals({j, i}, iota(6));
   const ValueId s = f.reals({}, {100});
-  auto r = f.run({f.b.binary(Opcode::add_, x, y), f.b.binary(Opcode::add_, y, x), f.b.binary(Opcode::sub_, x, z),
+  auto r = f.run({f.b.binary(Opcode::add_, x, y), f.b.binary(Opcode::add_, y, x),
+                  f.b.binary(Opcode::sub_, x, z),
                   f.b.add(Opcode::add_, {x, s}, {}, Type{DType::f32, {j, i}})});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{10, 21, 32, 13, 24, 35});
@@ -184,7 +203,8 @@ TEST_CASE("axes of one place and of none") {
   Fixture f;
   const AxisId i = f.axis("i", 1), j = f.axis("j", 0), k = f.axis("k", 2);
   const ValueId x = f.reals({i, k}, {1, 2}), y = f.reals({j, k}, {});
-  auto r = f.run({f.b.binary(Opcode::mul_, x, x), f.b.binary(Opcode::mul_, x, y), f.b.unary(Opcode::exp_, y)});
+  auto r = f.run(
+      {f.b.binary(Opcode::mul_, x, x), f.b.binary(Opcode::mul_, x, y), f.b.unary(Opcode::exp_, y)});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{1, 4});
   CHECK((*r)[1].extents == std::vector<std::int64_t>{1, 2, 0});
@@ -195,7 +215,8 @@ TEST_CASE("axes of one place and of none") {
 TEST_CASE("select takes one branch and never the other's NaN") {
   Fixture f;
   const AxisId i = f.axis("i", 2), j = f.axis("j", 2);
-  const ValueId c = f.ints({i}, {1, 0}, DType::boolean), x = f.reals({i, j}, {1, 2, NaN, NaN}), y = f.reals({}, {-1});
+  const ValueId c = f.ints({i}, {1, 0}, DType::boolean), x = f.reals({i, j}, {1, 2, NaN, NaN}),
+                y = f.reals({}, {-1});
   const ValueId m = f.ints({j}, {3, 4}), n = f.ints({}, {7});
   auto r = f.run({f.b.add(Opcode::select_, {c, x, y}), f.b.add(Opcode::select_, {c, m, n})});
   REQUIRE(r.ok());
@@ -204,10 +225,17 @@ TEST_CASE("select takes one branch and never the other's NaN") {
 }
 
 TEST_CASE("casts: bf16 and f16 round to nearest even, f32 is held as it comes") {
-  CHECK(same(cast(DType::f32, DType::bf16, {1, 1 + 0x1p-8, 1 + 3 * 0x1p-8, 1 + 0x1p-8 + 0x1p-40, -0.0, NaN, inf, 3.4e38, 3.395e38}, {}).real,
-             {1, 1, 1 + 0x1p-6, 1 + 0x1p-7, -0.0, NaN, inf, inf, 0x1.fep127}));
-  CHECK(same(cast(DType::f32, DType::f16, {1 + 0x1p-11, 1 + 3 * 0x1p-11, 65519, 65520, -65520, 0x1p-24, 0x1p-25, 3 * 0x1p-25}, {}).real,
-             {1, 1 + 0x1p-9, 65504, inf, -inf, 0x1p-24, 0, 0x1p-23}));
+  CHECK(same(
+      cast(DType::f32, DType::bf16,
+           {1, 1 + 0x1p-8, 1 + 3 * 0x1p-8, 1 + 0x1p-8 + 0x1p-40, -0.0, NaN, inf, 3.4e38, 3.395e38},
+           {})
+          .real,
+      {1, 1, 1 + 0x1p-6, 1 + 0x1p-7, -0.0, NaN, inf, inf, 0x1.fep127}));
+  CHECK(same(
+      cast(DType::f32, DType::f16,
+           {1 + 0x1p-11, 1 + 3 * 0x1p-11, 65519, 65520, -65520, 0x1p-24, 0x1p-25, 3 * 0x1p-25}, {})
+          .real,
+      {1, 1 + 0x1p-9, 65504, inf, -inf, 0x1p-24, 0, 0x1p-23}));
   CHECK(cast(DType::f64, DType::f32, {0.1}, {}).real == Reals{0.1});
   CHECK(round_to(0.1, DType::f32) == static_cast<double>(0.1f));
   CHECK(round_to(0x1p-149 * 1.5, DType::f32) == 0x1p-148);
@@ -217,9 +245,12 @@ TEST_CASE("casts: bf16 and f16 round to nearest even, f32 is held as it comes") 
 }
 
 TEST_CASE("casts between kinds: truncation, the nearest end beyond the range, wrapping, truth") {
-  CHECK(cast(DType::f32, DType::i32, {1.9, -1.9, 3e9, -3e9, NaN, inf}, {}).integer == Ints{1, -1, INT32_MAX, INT32_MIN, 0, INT32_MAX});
-  CHECK(cast(DType::f32, DType::i64, {1.9, 3e9, 1e19, -1e19}, {}).integer == Ints{1, 3000000000, INT64_MAX, INT64_MIN});
-  CHECK(cast(DType::i64, DType::i32, {}, {3000000000, -1}).integer == Ints{3000000000 - (std::int64_t{1} << 32), -1});
+  CHECK(cast(DType::f32, DType::i32, {1.9, -1.9, 3e9, -3e9, NaN, inf}, {}).integer ==
+        Ints{1, -1, INT32_MAX, INT32_MIN, 0, INT32_MAX});
+  CHECK(cast(DType::f32, DType::i64, {1.9, 3e9, 1e19, -1e19}, {}).integer ==
+        Ints{1, 3000000000, INT64_MAX, INT64_MIN});
+  CHECK(cast(DType::i64, DType::i32, {}, {3000000000, -1}).integer ==
+        Ints{3000000000 - (std::int64_t{1} << 32), -1});
   CHECK(cast(DType::i32, DType::i64, {}, {-5}).integer == Ints{-5});
   CHECK(cast(DType::i32, DType::f32, {}, {-5, 16777217}).real == Reals{-5, 16777217});
   CHECK(cast(DType::i32, DType::bf16, {}, {257}).real == Reals{256});

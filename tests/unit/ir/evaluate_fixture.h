@@ -46,17 +46,21 @@ struct Fixture {
   }
   ValueId i64(std::int64_t x) { return ints({}, {x}, DType::i64); }
 
-  Result<std::vector<Array>> run(std::initializer_list<ValueId> results, std::int64_t limit = std::int64_t{1} << 31) {
+  Result<std::vector<Array>> run(std::initializer_list<ValueId> results,
+                                 std::int64_t limit = std::int64_t{1} << 31) {
     b.finish(std::vector<ValueId>(results));
     function.name = program.intern("f");
     program.functions.push_back(function);
-    return evaluate(program, FunctionId{static_cast<std::uint32_t>(program.functions.size() - 1)}, arguments, limit);
+    return evaluate(program, FunctionId{static_cast<std::uint32_t>(program.functions.size() - 1)},
+                    arguments, limit);
   }
   Array one(ValueId result) {
     Result<std::vector<Array>> r = run({result});
     REQUIRE(r.ok());
     REQUIRE(r->size() == 1);
-    CHECK((*r)[0].size() == static_cast<std::int64_t>(is_real((*r)[0].dtype) ? (*r)[0].real.size() : (*r)[0].integer.size()));
+    CHECK((*r)[0].size() == static_cast<std::int64_t>(is_real((*r)[0].dtype)
+                                                          ? (*r)[0].real.size()
+                                                          : (*r)[0].integer.size()));
     return (*r)[0];
   }
 };

@@ -58,8 +58,9 @@ TEST_CASE("slice with stride and run-time offset; outside is 0") {
   const auto moved = [&](ValueId p, std::int64_t m) {
     return f.b.add(Opcode::slice_, {x, p}, {.integer = 1, .stride = m, .from = t, .to = u});
   };
-  auto r = f.run({slice(x, 2, 2, u), slice(y, 0, 3, u), slice(x, 0, 1, z), moved(m2, 1), moved(p4, 1), moved(m2, 3),
-                  moved(low, 1), moved(high, 5), f.b.add(Opcode::slice_, {x, p4}, {.from = t, .to = t})});
+  auto r = f.run({slice(x, 2, 2, u), slice(y, 0, 3, u), slice(x, 0, 1, z), moved(m2, 1),
+                  moved(p4, 1), moved(m2, 3), moved(low, 1), moved(high, 5),
+                  f.b.add(Opcode::slice_, {x, p4}, {.from = t, .to = t})});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{2, 4, 6});
   CHECK((*r)[1].real == Reals{0, 3, 6, 7, 10, 13});
@@ -75,10 +76,13 @@ TEST_CASE("slice with stride and run-time offset; outside is 0") {
 TEST_CASE("split and merge, with axes in any order and reused names") {
   Fixture f;
   const AxisId n = f.axis("n", 6), i = f.axis("i", 2), j = f.axis("j", 3), d = f.axis("d", 2);
-  const ValueId x = f.reals({n}, iota(6)), y = f.reals({n, d}, iota(12)), z = f.reals({j, i}, iota(6));
+  const ValueId x = f.reals({n}, iota(6)), y = f.reals({n, d}, iota(12)),
+                z = f.reals({j, i}, iota(6));
   const Attr split{.from = n, .axes = {i, j}}, merge{.to = n, .axes = {i, j}};
-  auto r = f.run({f.b.add(Opcode::split_, {x}, split), f.b.add(Opcode::split_, {y}, split, Type{DType::f32, {d, j, i}}),
-                  f.b.add(Opcode::merge_, {z}, merge), f.b.add(Opcode::merge_, {f.b.add(Opcode::split_, {y}, split)}, merge)});
+  auto r = f.run({f.b.add(Opcode::split_, {x}, split),
+                  f.b.add(Opcode::split_, {y}, split, Type{DType::f32, {d, j, i}}),
+                  f.b.add(Opcode::merge_, {z}, merge),
+                  f.b.add(Opcode::merge_, {f.b.add(Opcode::split_, {y}, split)}, merge)});
   REQUIRE(r.ok());
   CHECK((*r)[0].extents == std::vector<std::int64_t>{2, 3});
   CHECK((*r)[0].real == iota(6));
@@ -96,7 +100,9 @@ TEST_CASE("shift: 0 outside, however far") {
   Fixture f;
   const AxisId t = f.axis("t", 4), d = f.axis("d", 2);
   const ValueId x = f.reals({t, d}, iota(8, 1));
-  const auto shift = [&](std::int64_t k) { return f.b.add(Opcode::shift_, {x}, {.integer = k, .from = t}); };
+  const auto shift = [&](std::int64_t k) {
+    return f.b.add(Opcode::shift_, {x}, {.integer = k, .from = t});
+  };
   auto r = f.run({shift(-1), shift(2), shift(0), shift(-4), shift(INT64_MIN), shift(INT64_MAX)});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{0, 0, 1, 2, 3, 4, 5, 6});
@@ -121,9 +127,11 @@ TEST_CASE("pad and place are the adjoints of slice and pick") {
 TEST_CASE("concat of stretches, of single places, and of nothing") {
   Fixture f;
   const AxisId n = f.axis("n", 4), u = f.axis("u", 3), w = f.axis("w", 0), d = f.axis("d", 2);
-  const ValueId a = f.reals({d, u}, iota(6, 1)), b = f.reals({d}, {10, 20}), e = f.reals({w, d}, {});
+  const ValueId a = f.reals({d, u}, iota(6, 1)), b = f.reals({d}, {10, 20}),
+                e = f.reals({w, d}, {});
   auto r = f.run({f.b.add(Opcode::concat_, {a, e, b}, {.to = n, .axes = {u, w, AxisId{}}}),
-                  f.b.add(Opcode::concat_, {b, a}, {.to = n, .axes = {AxisId{}, u}}, Type{DType::f32, {n, d}})});
+                  f.b.add(Opcode::concat_, {b, a}, {.to = n, .axes = {AxisId{}, u}},
+                          Type{DType::f32, {n, d}})});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{1, 2, 3, 10, 4, 5, 6, 20});
   CHECK((*r)[1].real == Reals{10, 20, 1, 4, 2, 5, 3, 6});
@@ -131,17 +139,22 @@ TEST_CASE("concat of stretches, of single places, and of nothing") {
   Fixture g;
   const AxisId three = g.axis("three", 3), k = g.axis("k", 2);
   const ValueId x = g.ints({k}, {1, 2}), y = g.ints({k}, {3, 4}), z = g.ints({k}, {5, 6});
-  CHECK(g.one(g.b.add(Opcode::concat_, {x, y, z}, {.to = three, .axes = {AxisId{}, AxisId{}, AxisId{}}},
-                      Type{DType::i32, {three, k}})).integer == Ints{1, 2, 3, 4, 5, 6});
+  CHECK(g.one(g.b.add(Opcode::concat_, {x, y, z},
+                      {.to = three, .axes = {AxisId{}, AxisId{}, AxisId{}}},
+                      Type{DType::i32, {three, k}}))
+            .integer == Ints{1, 2, 3, 4, 5, 6});
 }
 
 TEST_CASE("gather: a table, shared axes, outside, an index along the axis itself") {
   Fixture f;
   const AxisId v = f.axis("v", 3), d = f.axis("d", 2), t = f.axis("t", 4);
   const ValueId w = f.reals({v, d}, iota(6, 1)), i = f.ints({t}, {2, 0, -1, 3});
-  const ValueId x = f.reals({t, v}, iota(12)), p = f.ints({v}, {2, 1, 0}), one = f.ints({}, {1}), l = f.ints({t}, {0, 1, 2, 0});
-  auto r = f.run({f.b.add(Opcode::gather_, {w, i}, {.from = v}), f.b.add(Opcode::gather_, {x, l}, {.from = v}),
-                  f.b.add(Opcode::gather_, {w, p}, {.from = v}), f.b.add(Opcode::gather_, {w, one}, {.from = v}),
+  const ValueId x = f.reals({t, v}, iota(12)), p = f.ints({v}, {2, 1, 0}), one = f.ints({}, {1}),
+                l = f.ints({t}, {0, 1, 2, 0});
+  auto r = f.run({f.b.add(Opcode::gather_, {w, i}, {.from = v}),
+                  f.b.add(Opcode::gather_, {x, l}, {.from = v}),
+                  f.b.add(Opcode::gather_, {w, p}, {.from = v}),
+                  f.b.add(Opcode::gather_, {w, one}, {.from = v}),
                   f.b.add(Opcode::gather_, {p, i}, {.from = v})});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{5, 6, 1, 2, 0, 0, 0, 0});
@@ -154,7 +167,8 @@ TEST_CASE("gather: a table, shared axes, outside, an index along the axis itself
 TEST_CASE("scatter adds repeated indices in their order, onto a base, and drops what is outside") {
   Fixture f;
   const AxisId v = f.axis("v", 3), d = f.axis("d", 2), t = f.axis("t", 4);
-  const ValueId g = f.reals({t, d}, iota(8, 1)), i = f.ints({t}, {2, 0, 2, 5}), base = f.reals({v, d}, Reals(6, 100));
+  const ValueId g = f.reals({t, d}, iota(8, 1)), i = f.ints({t}, {2, 0, 2, 5}),
+                base = f.reals({v, d}, Reals(6, 100));
   const ValueId h = f.reals({t}, {1, 2, 3, 4}), l = f.ints({t}, {0, 1, 2, 0});
   auto r = f.run({f.b.add(Opcode::scatter_, {g, i}, {.to = v}, Type{DType::f32, {v, d}}),
                   f.b.add(Opcode::scatter_, {g, i, base}, {.to = v}, Type{DType::f32, {v, d}}),
@@ -166,17 +180,20 @@ TEST_CASE("scatter adds repeated indices in their order, onto a base, and drops 
   CHECK((*r)[2].real == Reals{1, 0, 0, 0, 2, 0, 0, 0, 3, 4, 0, 0});
   CHECK((*r)[3].real == Reals{5, 2, 3});
 
-  // The order shows in rounding: ((1e16 + 1) + 1) stays, 1 + 1 + 1e16 does not. Row-major in the index,
-  // whatever the order of axes in what is scattered.
+  // The order shows in rounding: ((1e16 + 1) + 1) stays, 1 + 1 + 1e16 does not. Row-major in the
+  // index, whatever the order of axes in what is scattered.
   Fixture o;
   const AxisId a = o.axis("a", 2), b = o.axis("b", 2), one = o.axis("one", 1);
   const ValueId x = o.reals({b, a}, {1e16, -1e16, 1, 1}), zero = o.ints({a, b}, {0, 0, 0, 0});
-  CHECK(o.one(o.b.add(Opcode::scatter_, {x, zero}, {.to = one}, Type{DType::f32, {one}})).real == Reals{(1e16 + 1) - 1e16 + 1});
+  CHECK(o.one(o.b.add(Opcode::scatter_, {x, zero}, {.to = one}, Type{DType::f32, {one}})).real ==
+        Reals{(1e16 + 1) - 1e16 + 1});
   CHECK((1e16 + 1) - 1e16 + 1 == 1);
 
   Fixture s;  // the index along the axis that it scatters into
   const ValueId y = s.reals({s.axis("v", 3)}, {1, 2, 3}), q = s.ints({s.axis("v", 3)}, {1, 2, 1});
-  CHECK(s.one(s.b.add(Opcode::scatter_, {y, q}, {.to = s.axis("v", 3)}, Type{DType::f32, {s.axis("v", 3)}})).real == Reals{0, 4, 2});
+  CHECK(s.one(s.b.add(Opcode::scatter_, {y, q}, {.to = s.axis("v", 3)},
+                      Type{DType::f32, {s.axis("v", 3)}}))
+            .real == Reals{0, 4, 2});
 }
 
 TEST_CASE("update writes where it is inside") {
@@ -186,7 +203,9 @@ TEST_CASE("update writes where it is inside") {
   std::vector<ValueId> at;
   for (std::int64_t p : {1, 3, -1, 4}) at.push_back(f.i64(p));
   const ValueId low = f.i64(INT64_MIN);
-  const auto update = [&](ValueId p) { return f.b.add(Opcode::update_, {x, y, p}, {.from = u, .to = t}); };
+  const auto update = [&](ValueId p) {
+    return f.b.add(Opcode::update_, {x, y, p}, {.from = u, .to = t});
+  };
   auto r = f.run({update(at[0]), update(at[1]), update(at[2]), update(at[3]), update(low)});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{0, -1, -3, 3, 4, -2, -4, 7});
@@ -216,16 +235,19 @@ TEST_CASE("flat lays a bundle's members end to end") {
   Fixture f;
   Program& p = f.program;
   Bundle b{p.intern("p"), {{p.intern("d"), 2}, {p.intern("e"), 3}}, {}};
-  b.members.push_back({.name = p.intern("w"), .type = {DType::f32, {AxisId{0}, AxisId{1}}}, .stored = "w"});
+  b.members.push_back(
+      {.name = p.intern("w"), .type = {DType::f32, {AxisId{0}, AxisId{1}}}, .stored = "w"});
   b.members.push_back({.name = p.intern("s"), .type = {DType::f32, {}}, .stored = "s"});
   b.members.push_back({.name = p.intern("c"), .type = {DType::f32, {AxisId{0}}}, .stored = "c"});
   p.bundles.push_back(b);
   const Group g = f.b.arguments(BundleId{0}, "p");
   REQUIRE(g.count == 3);
-  f.arguments = {Array{DType::f32, {2, 3}, iota(6), {}}, Array::scalar(9.0), Array{DType::f32, {2}, {7, 8}, {}}};
+  f.arguments = {Array{DType::f32, {2, 3}, iota(6), {}}, Array::scalar(9.0),
+                 Array{DType::f32, {2}, {7, 8}, {}}};
   const AxisId n = f.axis("n", 9);
   std::vector<ValueId> members;
   for (std::uint32_t i = 0; i < g.count; ++i) members.push_back(ValueId{g.first.index + i});
-  const ValueId flat = f.b.add(Opcode::flat_, members, {.to = n, .bundle = BundleId{0}}, Type{DType::f32, {n}});
+  const ValueId flat =
+      f.b.add(Opcode::flat_, members, {.to = n, .bundle = BundleId{0}}, Type{DType::f32, {n}});
   CHECK(f.one(flat).real == Reals{0, 1, 2, 3, 4, 5, 9, 7, 8});
 }

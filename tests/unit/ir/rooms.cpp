@@ -1,5 +1,5 @@
-// Protects the direction of the rooms: a file includes its own room and those to its left; LLVM is seen by
-// codegen and the JIT alone.
+// Protects the direction of the rooms: a file includes its own room and those to its left; LLVM is
+// seen by codegen and the JIT alone.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -38,9 +38,12 @@ std::string breach(std::string_view room, std::string_view line) {
   if (llvm) return room == "codegen" || room == "runtime" ? "" : "LLVM is not for this room";
   if (line[open] == '<') return path == "iostream" ? "no iostreams" : "";
   const std::size_t slash = path.find('/');
-  if (slash == std::string_view::npos) return path.ends_with(".inc") ? "" : "an include without its room";   // generated
+  if (slash == std::string_view::npos)
+    return path.ends_with(".inc") ? "" : "an include without its room";  // generated
   const std::string_view other = path.substr(0, slash);
-  return allowed().at(std::string(room)).contains(std::string(other)) ? "" : "a room that is not to its left";
+  return allowed().at(std::string(room)).contains(std::string(other))
+             ? ""
+             : "a room that is not to its left";
 }
 
 }  // namespace
@@ -48,7 +51,8 @@ std::string breach(std::string_view room, std::string_view line) {
 TEST_CASE("files include only rooms to their left") {
   for (const auto& [room, others] : allowed()) {
     int files = 0;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(golden::source_path(room))) {
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(golden::source_path(room))) {
       const std::string extension = entry.path().extension().string();
       if (extension != ".cpp" && extension != ".h" && extension != ".def") continue;
       ++files;

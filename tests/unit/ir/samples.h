@@ -1,5 +1,5 @@
-// Owns samples of every operation as text, generated from ir/ops.def where the row's kind says how it is
-// written, so that a new row without a sample fails.
+// Owns samples of every operation as text, generated from ir/ops.def where the row's kind says how
+// it is written, so that a new row without a sample fails.
 #pragma once
 
 #include <string>
@@ -14,7 +14,8 @@ namespace gradc::samples {
 // an elementwise operation one for each dtype that it takes. Empty: no sample is known.
 std::vector<std::string> of(Opcode code);
 
-// A program with `lines` in a function @f that returns its first argument; a bundle, a callee, a kernel.
+// A program with `lines` in a function @f that returns its first argument; a bundle, a callee, a
+// kernel.
 std::string program_around(const std::string& lines);
 
 // All samples, each in its program.

@@ -1,6 +1,7 @@
-// Protects the derivative table: every row against finite differences, first and second derivatives. The
-// cases are generated from the table and from ir/ops.def, so a new elementwise operation or reduction is
-// covered as soon as it has a row; any other needs a text below, and its absence fails.
+// Protects the derivative table: every row against finite differences, first and second
+// derivatives. The cases are generated from the table and from ir/ops.def, so a new elementwise
+// operation or reduction is covered as soon as it has a row; any other needs a text below, and its
+// absence fails.
 #include "passes/derivatives.h"
 
 #include <map>
@@ -15,7 +16,8 @@ namespace {
 using namespace gradient_test;
 using Row = Derivative::Kind;
 
-// Texts for operations whose attributes cannot be guessed: @f uses the operation, at three shapes or more.
+// Texts for operations whose attributes cannot be guessed: @f uses the operation, at three shapes
+// or more.
 const std::multimap<std::string_view, std::string_view> texts = {
     {"expand", R"(func @f(%x: f32[x=2 y=3]) -> f32[z=2 y x] {
   %r = expand %x -> f32[z y x]
@@ -248,7 +250,8 @@ struct Sample {
   bool built = false;
 };
 
-// @f applies the operation to operands of these dtypes; with `twice` its real operands are all one value.
+// @f applies the operation to operands of these dtypes; with `twice` its real operands are all one
+// value.
 Sample sample(Opcode code, const std::vector<DType>& dtypes, const Shape& shape, bool twice) {
   Sample s;
   Function f{.name = s.program.intern("f")};
@@ -355,10 +358,12 @@ TEST_CASE("derivatives: every row by finite differences, and its derivative agai
     int done = 0;
     if (is_elementwise(code) || row.kind == Kind::reduce) done += check_generated(code);
     const auto [first, last] = texts.equal_range(row.name);
-    for (auto it = first; it != last; ++it) check_text(std::string(it->second), static_cast<std::uint64_t>(++done));
+    for (auto it = first; it != last; ++it)
+      check_text(std::string(it->second), static_cast<std::uint64_t>(++done));
     // `launch` is refused; it has a test of its own.
     if (kind != Row::none && code != Opcode::launch_) CHECK(done > 0);
-    if (kind == Row::formula && (is_elementwise(code) || row.kind == Kind::reduce) && code != Opcode::cast_)
+    if (kind == Row::formula && (is_elementwise(code) || row.kind == Kind::reduce) &&
+        code != Opcode::cast_)
       CHECK(done >= 3);
   }
 }

@@ -1,5 +1,5 @@
-// Owns the check of gradients against central finite differences, in the interpreter's float64: every
-// element of every argument asked for, and the same again for the gradient of the gradient.
+// Owns the check of gradients against central finite differences, in the interpreter's float64:
+// every element of every argument asked for, and the same again for the gradient of the gradient.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -53,7 +53,8 @@ inline Array draw(const Function& f, const Type& t, Random& random, bool negativ
     x = 0.3 + 1.4 * random();
     if (negative && random() < 0.5) x = -x;
   }
-  for (std::int64_t& x : a.integer) x = static_cast<std::int64_t>(random() * (t.dtype == DType::boolean ? 2 : 4));
+  for (std::int64_t& x : a.integer)
+    x = static_cast<std::int64_t>(random() * (t.dtype == DType::boolean ? 2 : 4));
   return a;
 }
 inline std::vector<Array> draw_all(const Function& f, Random& random, bool negative) {
@@ -86,7 +87,8 @@ struct Settings {
 };
 
 // Adds the gradient of `f` by all its real arguments and compares. Gives the gradient's function.
-inline FunctionId check_gradient(Program& p, FunctionId f, const std::vector<Array>& arguments, Settings settings = {}) {
+inline FunctionId check_gradient(Program& p, FunctionId f, const std::vector<Array>& arguments,
+                                 Settings settings = {}) {
   const Function fn = p.function(f);
   std::vector<std::uint32_t> wrt;
   for (std::uint32_t i = 0; i < arguments.size(); ++i)
@@ -121,8 +123,11 @@ inline FunctionId check_gradient(Program& p, FunctionId f, const std::vector<Arr
       moved[wrt[n]].real[i] = x.real[i] - settings.step;
       const double below = weighted(run(p, f, moved), weights);
       const double expected = (above - below) / (2 * settings.step), found = got[n].real[i];
-      if (!(std::fabs(expected - found) <= settings.tolerance * std::fmax(1.0, std::fabs(expected)))) {
-        FAIL_CHECK("argument " << wrt[n] << ", element " << i << ": " << found << ", not " << expected << "\n" << print(p));
+      if (!(std::fabs(expected - found) <=
+            settings.tolerance * std::fmax(1.0, std::fabs(expected)))) {
+        FAIL_CHECK("argument " << wrt[n] << ", element " << i << ": " << found << ", not "
+                               << expected << "\n"
+                               << print(p));
         return *made;
       }
     }

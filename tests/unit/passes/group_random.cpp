@@ -11,7 +11,8 @@ class Generator {
   Generator(Program& p, Function& f, std::uint64_t seed) : b_(p, f), f_(f), seed_(seed) {}
 
   void run() {
-    for (const auto& [name, extent] : {std::pair{"i", 3}, {"j", 4}, {"k", 4}, {"l", 1}, {"n", 12}, {"r", 16}})
+    for (const auto& [name, extent] :
+         {std::pair{"i", 3}, {"j", 4}, {"k", 4}, {"l", 1}, {"n", 12}, {"r", 16}})
       axes_.push_back(b_.axis(name, extent));
     const int arguments = 3 + pick(4);
     for (int i = 0; i < arguments; ++i) keep(b_.argument({DType::f32, some_axes(3)}, "x"));
@@ -32,7 +33,10 @@ class Generator {
     const int n = static_cast<int>(values_.size());
     return values_[static_cast<std::size_t>(chance(0.6) ? n - 1 - pick(std::min(n, 6)) : pick(n))];
   }
-  AxisId axis() { return axes_[static_cast<std::size_t>(pick(static_cast<int>(axes_.size())))]; }
+  AxisId axis() {
+    if (chance(0.01)) return b_.axis("none", 0);
+    return axes_[static_cast<std::size_t>(pick(static_cast<int>(axes_.size())))];
+  }
   AxisList some_axes(int most) {
     AxisList out;
     const int n = pick(most + 1);
@@ -41,7 +45,9 @@ class Generator {
   }
   const AxisList& axes(ValueId v) const { return f_.type(v).axes; }
   AxisId one_of(const AxisList& a) { return a[pick(a.size())]; }
-  bool small(const AxisList& a) const { return a.size() <= 5 && f_.elements({DType::f32, a}) <= 800; }
+  bool small(const AxisList& a) const {
+    return a.size() <= 5 && f_.elements({DType::f32, a}) <= 800;
+  }
   void keep(ValueId v) { values_.push_back(v); }
   // Of one extent and not among `used`; invalid if there is none.
   AxisId like(AxisId a, const AxisList& used) {
@@ -60,12 +66,23 @@ class Generator {
   void step() {
     const ValueId x = any();
     switch (pick(24)) {
-      case 0: case 1: case 2: return unary(x);
-      case 3: case 4: case 5: case 6: case 7: return binary(x, any());
+      case 0:
+      case 1:
+      case 2: return unary(x);
+      case 3:
+      case 4:
+      case 5:
+      case 6:
+      case 7: return binary(x, any());
       case 8: return select(x, any());
-      case 9: case 10: case 11: return reduce(x);
-      case 12: case 13: return contract(x, any());
-      case 14: if (const AxisList a = axes(x).with(axis()); small(a)) keep(b_.expand(x, a)); return;
+      case 9:
+      case 10:
+      case 11: return reduce(x);
+      case 12:
+      case 13: return contract(x, any());
+      case 14:
+        if (const AxisList a = axes(x).with(axis()); small(a)) keep(b_.expand(x, a));
+        return;
       case 15: return relabel(x);
       case 16: return cut(x);
       case 17: return fold(x);
@@ -78,11 +95,13 @@ class Generator {
     }
   }
   void unary(ValueId x) {
-    static constexpr Opcode codes[] = {Opcode::neg_, Opcode::tanh_, Opcode::sin_, Opcode::abs_, Opcode::cos_, Opcode::stop_};
+    static constexpr Opcode codes[] = {Opcode::neg_, Opcode::tanh_, Opcode::sin_,
+                                       Opcode::abs_, Opcode::cos_,  Opcode::stop_};
     keep(b_.unary(codes[pick(6)], x));
   }
   void binary(ValueId x, ValueId y) {
-    static constexpr Opcode codes[] = {Opcode::add_, Opcode::sub_, Opcode::mul_, Opcode::max_, Opcode::min_};
+    static constexpr Opcode codes[] = {Opcode::add_, Opcode::sub_, Opcode::mul_, Opcode::max_,
+                                       Opcode::min_};
     if (!small(unite(axes(x), axes(y)))) return;
     const ValueId r = b_.binary(codes[pick(5)], x, y);
     keep(chance(0.3) ? b_.unary(Opcode::sin_, r) : r);
@@ -100,7 +119,8 @@ class Generator {
     if (over.empty()) over.push_back(one_of(axes(x)));
     const ValueId r = b_.reduce(chance(0.6) ? Opcode::sum_ : Opcode::amax_, x, over);
     keep(r);
-    if (chance(0.5)) keep(b_.unary(Opcode::sin_, b_.binary(Opcode::sub_, x, r)));   // as in a softmax
+    if (chance(0.5))
+      keep(b_.unary(Opcode::sin_, b_.binary(Opcode::sub_, x, r)));  // as in a softmax
   }
   void contract(ValueId x, ValueId y) {
     AxisList out;
@@ -124,8 +144,11 @@ class Generator {
     if (axes(x).empty()) return;
     const AxisId a = one_of(axes(x));
     const std::int64_t n = f_.extent(a);
-    if (chance(0.5)) return keep(b_.add(Opcode::pick_, {x}, {.integer = pick(static_cast<int>(n)), .from = a}));
-    const std::int64_t start = pick(static_cast<int>(n)), stride = 1 + pick(2), m = (n - 1 - start) / stride + 1;
+    if (n == 0) return;
+    if (chance(0.5))
+      return keep(b_.add(Opcode::pick_, {x}, {.integer = pick(static_cast<int>(n)), .from = a}));
+    const std::int64_t start = pick(static_cast<int>(n)), stride = 1 + pick(2),
+                       m = (n - 1 - start) / stride + 1;
     const AxisId to = of(m, axes(x).with(a));
     keep(b_.add(Opcode::slice_, {x}, {.integer = start, .stride = stride, .from = a, .to = to}));
   }
@@ -169,7 +192,9 @@ class Generator {
     if (!small(axes(x).with(to))) return;
     std::vector<ValueId> parts;
     for (std::int64_t i = 0; i < f_.extent(to); ++i)
-      parts.push_back(chance(0.4) && i > 0 ? x : b_.unary(chance(0.5) ? Opcode::sin_ : Opcode::neg_, parts.empty() ? x : parts.back()));
+      parts.push_back(chance(0.4) && i > 0 ? x
+                                           : b_.unary(chance(0.5) ? Opcode::sin_ : Opcode::neg_,
+                                                      parts.empty() ? x : parts.back()));
     keep(b_.add(Opcode::concat_, parts, {.to = to, .axes = std::vector<AxisId>(parts.size())}));
   }
   void scatter(ValueId x) {
@@ -184,7 +209,8 @@ class Generator {
     keep(s);
     if (chance(0.5))
       for (ValueId v : values_)
-        if (same_set(axes(v), all) && v != s) return keep(b_.binary(Opcode::add_, b_.unary(Opcode::sin_, v), s));
+        if (same_set(axes(v), all) && v != s)
+          return keep(b_.binary(Opcode::add_, b_.unary(Opcode::sin_, v), s));
   }
   void mask(ValueId x) {
     if (axes(x).empty()) return;

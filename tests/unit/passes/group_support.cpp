@@ -42,13 +42,15 @@ std::vector<Array> draw(const Function& f, std::uint64_t seed) {
     Array a = Array::zeros(t.dtype, extents);
     for (double& x : a.real) x = 3 * philox_uniform(seed, 0, 0, n++) - 1.5;
     for (std::int64_t& x : a.integer)
-      x = static_cast<std::int64_t>(philox_uniform(seed, 0, 0, n++) * (t.dtype == DType::boolean ? 2 : 4));
+      x = static_cast<std::int64_t>(philox_uniform(seed, 0, 0, n++) *
+                                    (t.dtype == DType::boolean ? 2 : 4));
     out.push_back(std::move(a));
   }
   return out;
 }
 
-std::vector<Array> interpret(const Program& p, std::string_view function, const std::vector<Array>& arguments) {
+std::vector<Array> interpret(const Program& p, std::string_view function,
+                             const std::vector<Array>& arguments) {
   Result<std::vector<Array>> r = evaluate(p, p.find(function), arguments);
   if (!r) FAIL(r.failure().diagnostics[0].message);
   return std::move(*r);
@@ -90,7 +92,8 @@ class Memory {
   };
   Cell& cell(Arena arena, std::int64_t at) {
     std::vector<Cell>& cells = arenas_[arena];
-    if (static_cast<std::size_t>(at) >= cells.size()) cells.resize(static_cast<std::size_t>(at) + 64);
+    if (static_cast<std::size_t>(at) >= cells.size())
+      cells.resize(static_cast<std::size_t>(at) + 64);
     return cells[static_cast<std::size_t>(at)];
   }
   template <class F>
@@ -113,14 +116,16 @@ class Memory {
 
 }  // namespace
 
-std::vector<Array> run_in_memory(const Program& p, std::string_view function, const std::vector<Array>& arguments) {
+std::vector<Array> run_in_memory(const Program& p, std::string_view function,
+                                 const std::vector<Array>& arguments) {
   const Function& f = p.function(p.find(function));
   REQUIRE(f.placed.size() == f.values.size());
   Memory memory(f);
-  for (std::size_t i = 0; i < arguments.size(); ++i) memory.store(f.body().arguments[i], arguments[i]);
+  for (std::size_t i = 0; i < arguments.size(); ++i)
+    memory.store(f.body().arguments[i], arguments[i]);
   for (OpId o : f.body().ops) {
     const Op& op = f.op(o);
-    if (op.code != Opcode::launch_) continue;    // views, concat and flat move nothing
+    if (op.code != Opcode::launch_) continue;  // views, concat and flat move nothing
     std::vector<Array> in;
     for (ValueId v : op.operands) in.push_back(memory.load(v));
     Result<std::vector<Array>> out = evaluate(p, op.attr.callee, in);
@@ -135,14 +140,16 @@ std::vector<Array> run_in_memory(const Program& p, std::string_view function, co
 std::string difference(const std::vector<Array>& a, const std::vector<Array>& b) {
   if (a.size() != b.size()) return "another number of results";
   for (std::size_t r = 0; r < a.size(); ++r) {
-    if (a[r].dtype != b[r].dtype || a[r].extents != b[r].extents) return fmt::format("result {}: another type", r);
+    if (a[r].dtype != b[r].dtype || a[r].extents != b[r].extents)
+      return fmt::format("result {}: another type", r);
     if (a[r].integer != b[r].integer) return fmt::format("result {}: other integers", r);
     double largest = 0;
     for (double x : a[r].real)
       if (std::isfinite(x)) largest = std::fmax(largest, std::fabs(x));
     for (std::size_t i = 0; i < a[r].real.size(); ++i) {
       const double x = a[r].real[i], y = b[r].real[i];
-      if (x == y || (std::isnan(x) && std::isnan(y)) || std::fabs(x - y) <= 1e-12 * largest) continue;
+      if (x == y || (std::isnan(x) && std::isnan(y)) || std::fabs(x - y) <= 1e-12 * largest)
+        continue;
       return fmt::format("result {} element {}: {} and {}", r, i, x, y);
     }
   }

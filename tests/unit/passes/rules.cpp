@@ -22,7 +22,7 @@ bool is_truth(Opcode c) {
 // A term as a function of all variables x y z c d (reals) and p q (bools), one axis long.
 struct TermFunction {
   Program program;
-  explicit TermFunction(const Term& term, std::int64_t n) {
+  explicit TermFunction(const RuleTerm& term, std::int64_t n) {
     Function f;
     f.name = program.intern("f");
     Builder b(program, f);
@@ -62,7 +62,7 @@ struct TermFunction {
   static inline bool boolean_root = false;   // set for a rule whose left side is a bool
 };
 
-std::vector<double> run(const Term& t, const std::vector<Array>& arguments, bool truth) {
+std::vector<double> run(const RuleTerm& t, const std::vector<Array>& arguments, bool truth) {
   TermFunction::boolean_root = truth;
   TermFunction f(t, arguments[0].size());
   Result<std::vector<Array>> r = evaluate(f.program, FunctionId{0}, arguments);

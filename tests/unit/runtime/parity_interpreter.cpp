@@ -1,5 +1,6 @@
-// The six models against PyTorch's float64 answers, in the interpreter: logits to 1e-12, every gradient to
-// 1e-10, weights loaded by name. The measure is relative rms with a floor (tests/parity/README.md).
+// The six models against PyTorch's float64 answers, in the interpreter: logits to 1e-12, every
+// gradient to 1e-10, weights loaded by name. The measure is relative rms with a floor
+// (tests/parity/README.md).
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -20,7 +21,8 @@ namespace {
 struct Parity {
   std::string folder;
   std::vector<std::pair<std::string, std::string>> set;
-  std::size_t gradients;   // how many tensors PyTorch gives a gradient of
+  std::size_t gradients;  // how many tensors PyTorch gives a gradient of
+  std::string without_first_row = {};  // a table whose gradient is compared from row 1 on
 };
 
 double rms(std::span<const double> x) {
@@ -48,11 +50,16 @@ std::vector<double> reals(const StoredTensor& t) {
   return out;
 }
 
-void check(const Parity& parity) {
+std::string model_text(const Parity& parity) {
+  return golden::read_file(golden::source_path("tests/parity/" + parity.folder + "/model.grad"));
+}
+
+void check(const Parity& parity, const std::string& text) {
   const std::string base = golden::source_path("tests/parity/" + parity.folder + "/");
   Sources sources;
-  const std::uint32_t source = sources.add("model.grad", golden::read_file(base + "model.grad"));
-  Result<FilePtr> file = parse_model(sources, source, [](const std::string&, std::string&) { return false; });
+  const std::uint32_t source = sources.add("model.grad", text);
+  Result<FilePtr> file =
+      parse_model(sources, source, [](const std::string&, std::string&) { return false; });
   REQUIRE_MESSAGE(file.ok(), text_of(sources, file.failure()));
   Result<Model> model = lower(sources, **file, {.set = parity.set, .values = {"logits"}});
   REQUIRE_MESSAGE(model.ok(), text_of(sources, model.failure()));
@@ -91,7 +98,8 @@ void check(const Parity& parity) {
   double largest = 0;
   for (const StoredTensor& t : expected->tensors())
     if (t.name.starts_with("grad.")) largest = std::max(largest, rms(reals(t)));
-  const std::vector<Leaf> all = leaves(*program, taken_bundle(*program, program->find("grad"), "p"));
+  const std::vector<Leaf> all =
+      leaves(*program, taken_bundle(*program, program->find("grad"), "p"));
   REQUIRE(grad->size() == all.size() + 1);
   double worst = 0;
   std::set<std::string> compared;
@@ -99,22 +107,49 @@ void check(const Parity& parity) {
     INFO(all[i].stored);
     const StoredTensor* g = expected->find("grad." + all[i].stored);
     REQUIRE(g != nullptr);
-    const double error = relative_rms((*grad)[i].real, reals(*g), 1e-4 * largest);
+    std::vector<double> wanted = reals(*g), given = (*grad)[i].real;
+    REQUIRE(wanted.size() == given.size());
+    if (all[i].stored == parity.without_first_row)
+      for (std::vector<double>* x : {&wanted, &given})
+        x->erase(x->begin(), x->begin() + all[i].extents.back());
+    const double error = relative_rms(given, wanted, 1e-4 * largest);
     CHECK(error <= 1e-10);
     worst = std::max(worst, error);
     compared.insert(all[i].stored);
   }
   CHECK(compared.size() == parity.gradients);
-  MESSAGE(parity.folder, ": logits ", relative_rms((*logits)[0].real, reals(*want), 0), ", worst gradient ", worst);
+  MESSAGE(parity.folder, ": logits ", relative_rms((*logits)[0].real, reals(*want), 0),
+          ", worst gradient ", worst);
 }
 
 }  // namespace
 
 TEST_CASE("parity in the interpreter: GPT-2") {
-  check({"gpt2", {{"layers", "2"}, {"d", "64"}, {"h", "4"}, {"v", "96"}, {"p", "16"}, {"t", "16"}, {"b", "2"}}, 28});
+  const Parity p{
+      "gpt2",
+      {{"layers", "2"}, {"d", "64"}, {"h", "4"}, {"v", "96"}, {"p", "16"}, {"t", "16"}, {"b", "2"}},
+      28};
+  check(p, model_text(p));
 }
-TEST_CASE("parity in the interpreter: Llama") { check({"llama", {}, 21}); }
-TEST_CASE("parity in the interpreter: Marian") { check({"marian", {}, 85}); }
-TEST_CASE("parity in the interpreter: RNN") { check({"rnn", {}, 11}); }
-TEST_CASE("parity in the interpreter: LSTM") { check({"lstm", {}, 11}); }
-TEST_CASE("parity in the interpreter: CNN") { check({"cnn", {}, 7}); }
+TEST_CASE("parity in the interpreter: Llama, RNN, LSTM, CNN") {
+  for (const Parity& p : {Parity{"llama", {}, 21}, Parity{"rnn", {}, 11}, Parity{"lstm", {}, 11},
+                          Parity{"cnn", {}, 7}})
+    check(p, model_text(p));
+}
+// torch.nn.Embedding with padding_idx = 0, as Marian's, sends nothing back to row 0 from a look-up
+// (the head's part of that row stays). The model's text looks id 0 up like any other, so its
+// gradient of the shared table differs there and nowhere else; said in the language, with `stop`,
+// all of it agrees.
+TEST_CASE("parity in the interpreter: Marian") {
+  Parity p{"marian", {}, 85, "model.shared.weight"};
+  std::string text = model_text(p);
+  check(p, text);
+  for (const std::string& ids : {std::string("source"), std::string("token")}) {
+    const std::string read = "shared[v = " + ids + "]";
+    const std::size_t at = text.find(read);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, read.size(), "select(" + ids + " != 0, " + read + ", stop(" + read + "))");
+  }
+  p.without_first_row = "";
+  check(p, text);
+}

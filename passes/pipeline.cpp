@@ -1,0 +1,120 @@
+// The passes in order: the first file to read. Each takes a program and gives another; the verifier
+// looks at every one of them.
+#include "passes/pipeline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ir/verify.h"
+
+namespace gradc {
+namespace {
+
+// What a pass gave, if the verifier finds no fault in it.
+Result<Program> checked(Program program, std::string_view pass) {
+  const std::vector<Fault> faults = verify(program);
+  if (faults.empty()) return program;
+  return failure(Exit::internal, fmt::format("after {}: {} (and {} more)", pass, faults[0].message,
+                                             faults.size() - 1));
+}
+
+// Why @update and @step cannot be made, or "".
+std::string no_update(const Program& program) {
+  if (!program.find("grad").valid()) return "there is no @grad to update with";
+  if (program.find("update").valid() || program.find("step").valid())
+    return "there is an @update or a @step already";
+  const Function& grad = program.function(program.find("grad"));
+  const auto is_p = [&](const Group& g) {
+    return program.text(g.name) == "p" && !grad.value(g.first).def.valid();
+  };
+  const auto p = std::find_if(grad.groups.begin(), grad.groups.end(), is_p);
+  if (p == grad.groups.end()) return "@grad has no parameters %p";
+  const std::vector<ValueId>& results = grad.body().results;
+  if (results.size() != p->count + 1) return "@grad does not give the gradients of %p and the loss";
+  const DType real = grad.type(p->first).dtype;
+  for (std::uint32_t i = 0; i < p->count; ++i)
+    if (const Type& t = grad.type(ValueId{p->first.index + i});
+        t.dtype != real || !is_real(real) || grad.type(results[i]) != t)
+      return "the parameters, or their gradients, are not of one real dtype";
+  const std::vector<ValueId>& arguments = grad.body().arguments;
+  const auto is_step = [&](ValueId v) {
+    return program.text(grad.value(v).name) == "step" && grad.type(v) == Type{DType::i64, {}};
+  };
+  if (arguments.front() != p->first || std::none_of(arguments.begin(), arguments.end(), is_step))
+    return "@grad does not take %p first and an i64 %step";
+  return "";
+}
+
+}  // namespace
+
+Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
+  Result<Program> p = program;
+  const auto then = [&](std::string_view pass, auto&& run) {
+    if (!p) return;
+    Result<Program> next = run(*p);
+    p = next && options.verify ? checked(std::move(*next), pass) : std::move(next);
+    if (p && options.after) options.after(pass, *p);
+  };
+  const auto simplified = [](const Program& x) -> Result<Program> { return simplify(x); };
+  const bool trains =
+      options.entry == "step" || options.entry == "update" || options.entry == "grad";
+
+  if (options.verify) p = checked(program, "the frontend");
+  if (options.until == Stage::ir) return p;
+
+  then("simplify", simplified);
+  // Recognising attention, norms and their like stands here, and again behind the gradient.
+  if (options.until == Stage::fused) return p;
+
+  if (trains) {
+    then("differentiate", differentiate);
+    if (options.entry != "grad")
+      then("update", [](const Program& x) -> Result<Program> { return add_update(x); });
+    then("simplify", simplified);
+  }
+  if (options.until == Stage::grad) return p;
+
+  then("group", [&](const Program& x) -> Result<Program> { return group(x, options.target); });
+  if (options.until == Stage::grouped) return p;
+
+  then("plan",
+       [&](const Program& x) -> Result<Program> { return plan(x, options.target, options.entry); });
+  return p;
+}
+
+const std::vector<PassInfo>& pass_list() {
+  static const std::vector<PassInfo> passes{
+      {"simplify", "fold, merge, drop what is dead, apply the rules of passes/rules.def"},
+      {"differentiate", "add @grad, the gradient of @loss by its parameters"},
+      {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
+      {"group", "form kernels: launches of definitions shared by structure"},
+      {"plan",
+       "inline the calls of @step (or @grad, @eval, @loss), order, and place every value in "
+       "memory"},
+  };
+  return passes;
+}
+
+Result<Program> run_pass(const Program& program, std::string_view pass, const Target& target) {
+  const auto run = [&]() -> Result<Program> {
+    if (pass == "simplify") return simplify(program);
+    if (pass == "differentiate") return differentiate(program);
+    if (pass == "update") {
+      if (std::string why = no_update(program); !why.empty())
+        return failure(Exit::text, std::move(why));
+      return add_update(program);
+    }
+    if (pass == "group") return group(program, target);
+    if (pass == "plan") {
+      for (std::string_view entry : {"step", "grad", "eval", "loss"})
+        if (program.find(entry).valid()) return plan(program, target, entry);
+      return failure(Exit::text, "there is no @step, @grad, @eval or @loss to plan");
+    }
+    return failure(Exit::usage, fmt::format("there is no pass `{}`", pass));
+  };
+  Result<Program> p = run();
+  return p ? checked(std::move(*p), pass) : std::move(p);
+}
+
+}  // namespace gradc
