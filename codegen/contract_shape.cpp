@@ -1,7 +1,8 @@
 // Axes of a contraction by role, their layouts, and the choice of tile, blocks and split.
 #include <algorithm>
-#include <array>
 #include <cstdlib>
+#include <tuple>
+#include <utility>
 
 #include "codegen/contract.h"
 
@@ -29,13 +30,15 @@ Operand find_operand(const Emitter& e, ValueId v) {
   return out;
 }
 
-// Outer to inner by the stride in `first`, then in `second`; a stable sort keeps the type's order
-// else.
+// Outer to inner by the stride in `first`, then in `second`, else as the type lists them.
 void order(const Emitter& e, std::vector<AxisId>& axes, int first, int second) {
-  std::stable_sort(axes.begin(), axes.end(), [&](AxisId x, AxisId y) {
-    const std::int64_t fx = std::abs(e.stride(first, x)), fy = std::abs(e.stride(first, y));
-    return fx != fy ? fx > fy : std::abs(e.stride(second, x)) > std::abs(e.stride(second, y));
-  });
+  std::vector<std::tuple<std::int64_t, std::int64_t, std::size_t>> keys;
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    keys.emplace_back(-std::abs(e.stride(first, axes[i])), -std::abs(e.stride(second, axes[i])), i);
+  std::sort(keys.begin(), keys.end());
+  std::vector<AxisId> sorted;
+  for (const auto& key : keys) sorted.push_back(axes[std::get<2>(key)]);
+  axes = std::move(sorted);
 }
 
 // The smallest stride of a role in a buffer: 1 where its axes are what is contiguous there.

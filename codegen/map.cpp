@@ -15,6 +15,27 @@ constexpr std::int64_t least_units = 64;   // so that workers' shares differ by 
 constexpr std::int64_t least_run = 1024;   // elements of a unit that is cut from a longer run
 constexpr std::int64_t tile = 16;          // positions that share the cache lines of a transposed operand
 
+// n vectors of n lanes: element k of vector i becomes element i of vector k. Each step shuffles halves of
+// the list perfectly, pair by pair; log₂ n steps transpose.
+std::vector<llvm::Value*> transposed(Emitter& e, std::vector<llvm::Value*> rows) {
+  const std::size_t n = rows.size();
+  std::vector<int> low, high;
+  for (std::size_t k = 0; k < n; ++k) {
+    const int at = static_cast<int>(k % 2 * n + k / 2);
+    low.push_back(at);
+    high.push_back(at + static_cast<int>(n / 2));
+  }
+  for (std::size_t step = 1; step < n; step *= 2) {
+    std::vector<llvm::Value*> next;
+    for (std::size_t i = 0; i < n / 2; ++i) {
+      next.push_back(e.ir.CreateShuffleVector(rows[i], rows[i + n / 2], low));
+      next.push_back(e.ir.CreateShuffleVector(rows[i], rows[i + n / 2], high));
+    }
+    rows = std::move(next);
+  }
+  return rows;
+}
+
 class Map {
  public:
   explicit Map(Emitter& e) : e_(e), results_(e.kernel.body().results), space_(e, results_) {}
@@ -32,6 +53,8 @@ class Map {
   }
 
  private:
+  using Invariants = std::vector<std::pair<ValueId, llvm::Value*>>;
+
   void choose_loops(std::vector<Dimension> dims, int cost) {
     if (dims.empty()) return;
     std::size_t best = dims.size() - 1;
@@ -50,15 +73,29 @@ class Map {
   }
 
   // An operand whose neighbours in memory lie along another axis than the lanes: its cache lines serve
-  // several positions along that axis, one after the other. The innermost loop walks a tile of them.
+  // several positions along that axis, one after the other. The innermost loop walks a tile of them. Where
+  // the operand is regular, a whole tile of it is loaded along memory and transposed.
   void choose_tile() {
+    const std::size_t l = lane_.axis.index;
     for (std::size_t i = 0; i < outer_.size(); ++i) {
-      const AxisId a = outer_[i].axis;
-      const bool crossed = std::any_of(space_.walks().begin(), space_.walks().end(), [&](const Walk& w) {
-        const std::int64_t along = w.stride[lane_.axis.index];
-        return w.buffer >= 0 && w.stride[a.index] == 1 && (along > 1 || w.irregular[lane_.axis.index]);
-      });
-      if (!crossed || outer_[i].extent < 2) continue;
+      const std::size_t t = outer_[i].axis.index;
+      bool crossed = false;
+      std::vector<bool> irregular(e_.kernel.values.size());
+      for (const Walk& w : space_.walks()) {
+        if (w.buffer < 0) continue;
+        const bool across = w.stride[t] == 1 && (w.stride[l] > 1 || w.irregular[l]);
+        crossed = crossed || across;
+        if (w.store) continue;
+        if (!across || w.irregular[t] || w.irregular[l] || e_.kernel.type(w.value).dtype == DType::boolean)
+          irregular[w.value.index] = true;
+        else
+          transposed_.push_back(w.value);
+      }
+      if (!crossed || outer_[i].extent < 2) {
+        transposed_.clear();
+        continue;
+      }
+      std::erase_if(transposed_, [&](ValueId v) { return irregular[v.index]; });
       tiled_ = outer_[i];
       outer_[i].extent = (tiled_.extent + tile - 1) / tile;
       std::rotate(outer_.begin() + static_cast<std::ptrdiff_t>(i), outer_.begin() + static_cast<std::ptrdiff_t>(i) + 1, outer_.end());
@@ -126,16 +163,53 @@ class Map {
   void run_tile(const Point& point, llvm::Value* lo, llvm::Value* hi) {
     llvm::Value* first = e_.mul(point.index[tiled_.axis.index].first, tile);
     llvm::Value* end = e_.min(e_.add(first, tile), e_.i64(tiled_.extent));
-    const auto walk = [&](llvm::Value* i, llvm::Value* on) {
+    std::vector<llvm::Value*> tiles;
+    for (ValueId v : transposed_) tiles.push_back(e_.stack(e_.kernel.type(v).dtype, tile * lanes_));
+    const auto walk = [&](llvm::Value* i, llvm::Value* on, bool turned) {
+      if (turned)
+        for (std::size_t k = 0; k < tiles.size(); ++k) transpose(point, transposed_[k], first, i, tiles[k]);
       e_.loop(first, end, 1, [&](llvm::Value* t) {
         Point p = point;
         set_dimension(e_, p, tiled_, t);
-        vectors(p, invariants(p), i, 1, on);
+        Invariants rows;
+        for (std::size_t k = 0; turned && k < tiles.size(); ++k) {
+          const DType dtype = e_.kernel.type(transposed_[k]).dtype;
+          llvm::Value* at = e_.at(tiles[k], e_.mul(e_.ir.CreateSub(t, first), lanes_), dtype);
+          rows.emplace_back(transposed_[k], e_.load(at, dtype, lanes_));
+        }
+        vectors(p, invariants(p), i, 1, on, rows);
       });
     };
     llvm::Value* whole = e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(lanes_)), lanes_));
-    e_.loop(lo, whole, lanes_, [&](llvm::Value* i) { walk(i, nullptr); });
-    if (lane_.extent % lanes_ != 0) e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { walk(i, mask(i, hi)); });
+    const auto all = [&](bool turned) {
+      e_.loop(lo, whole, lanes_, [&](llvm::Value* i) { walk(i, nullptr, turned); });
+    };
+    if (transposed_.empty()) {
+      all(false);
+    } else if (tiled_.extent % tile == 0) {
+      all(true);
+    } else {
+      e_.when(e_.ir.CreateICmpEQ(e_.ir.CreateSub(end, first), e_.i64(tile)), [&] { all(true); }, [&] { all(false); });
+    }
+    if (lane_.extent % lanes_ != 0) e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { walk(i, mask(i, hi), false); });
+  }
+
+  // The tile of `v` at positions first … and i …, read along the tiled axis, to rows along the lanes.
+  void transpose(const Point& point, ValueId v, llvm::Value* first, llvm::Value* i, llvm::Value* to) {
+    const DType dtype = e_.kernel.type(v).dtype;
+    for (std::int64_t part = 0; part < tile; part += lanes_) {
+      std::vector<llvm::Value*> rows;
+      for (int k = 0; k < lanes_; ++k) {
+        Point p = point;
+        p.lanes = lanes_;
+        set_dimension(e_, p, lane_, e_.add(i, k));
+        set_dimension(e_, p, tiled_, e_.add(first, part), 1, lanes_);
+        rows.push_back(Values(e_, p).get(v));
+      }
+      rows = transposed(e_, std::move(rows));
+      for (int k = 0; k < lanes_; ++k)
+        e_.store(rows[static_cast<std::size_t>(k)], e_.at(to, e_.i64((part + k) * lanes_), dtype), dtype, lanes_);
+    }
   }
 
   llvm::Value* mask(llvm::Value* i, llvm::Value* hi) {
@@ -143,7 +217,6 @@ class Map {
   }
 
   // What all elements along the lanes share.
-  using Invariants = std::vector<std::pair<ValueId, llvm::Value*>>;
   Invariants invariants(const Point& point) {
     Values outside(e_, point);
     Invariants out;
@@ -152,7 +225,8 @@ class Map {
   }
 
   // All values first, then all stores: a result may lie where an operand does.
-  void vectors(const Point& point, const Invariants& outside, llvm::Value* first, int count, llvm::Value* on) {
+  void vectors(const Point& point, const Invariants& outside, llvm::Value* first, int count, llvm::Value* on,
+               const Invariants& known = {}) {
     std::vector<std::unique_ptr<Values>> at;
     for (int k = 0; k < count; ++k) {
       Point p = point;
@@ -161,6 +235,7 @@ class Map {
       set_dimension(e_, p, lane_, e_.add(first, std::int64_t{k} * lanes_), 1, lanes_);
       at.push_back(std::make_unique<Values>(e_, p));
       for (const auto& [v, x] : outside) at.back()->bind_uniform(v, x);
+      for (const auto& [v, x] : known) at.back()->bind(v, x);
     }
     if (count > 1 && draws_) draw_together(at);
     for (auto& values : at)
@@ -195,6 +270,7 @@ class Map {
   Point base_;
   Dimension lane_, tiled_;         // tiled_: its axis is invalid where there is none
   std::vector<Dimension> outer_;   // of the tiled one, tiles
+  std::vector<ValueId> transposed_;
   int lanes_ = 1, unroll_ = 1;
   bool draws_ = false;
 };

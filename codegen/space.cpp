@@ -72,10 +72,10 @@ Space::Space(const Emitter& e, std::span<const ValueId> roots) : e_(e), pinned_(
       std::vector<Form> forms(n, Form(n));
       for (AxisId a : axes) forms[a.index].coefficient[a.index] = 1;
       std::vector<ValueId> scalars;
-      trace(v, std::move(forms), axes, scalars);
+      trace(v, v, std::move(forms), scalars);
       for (ValueId s : scalars) push(s);
     } else if (op->code == Opcode::uniform_) {
-      Walk w{.axes = axes, .stride = std::vector<std::int64_t>(n), .irregular = std::vector<bool>(n)};
+      Walk w{.value = v, .axes = axes, .stride = std::vector<std::int64_t>(n), .irregular = std::vector<bool>(n)};
       std::int64_t stride = 1;
       for (int i = axes.size() - 1; i >= 0; --i) {
         w.stride[axes[i].index] = stride;
@@ -91,16 +91,16 @@ Space::Space(const Emitter& e, std::span<const ValueId> roots) : e_(e), pinned_(
   for (int b = e.argument_count(); b < e.buffer_count(); ++b) {
     const ValueId v = e.buffer_value(b);
     if (std::find(roots.begin(), roots.end(), v) == roots.end()) continue;
-    Walk w{.buffer = b, .store = true, .axes = e.kernel.type(v).axes, .stride = std::vector<std::int64_t>(n),
+    Walk w{.buffer = b, .store = true, .value = v, .axes = e.kernel.type(v).axes, .stride = std::vector<std::int64_t>(n),
            .irregular = std::vector<bool>(n)};
     for (AxisId a : w.axes) w.stride[a.index] = e.stride(b, a);
     walks_.push_back(std::move(w));
   }
 }
 
-// Follows address operations from `v`, at positions `forms` along its axes, to the arguments. Index
-// values and run-time scalars go to `pending`.
-void Space::trace(ValueId v, std::vector<Form> forms, const AxisList& axes, std::vector<ValueId>& pending) {
+// Follows address operations from `v`, at positions `forms` along its axes, to the arguments that `read`
+// comes from. Index values and run-time scalars go to `pending`.
+void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<ValueId>& pending) {
   const std::size_t n = forms.size();
   const auto pin = [&](AxisId a) {
     for (std::size_t k = 0; k < n; ++k)
@@ -171,7 +171,7 @@ void Space::trace(ValueId v, std::vector<Form> forms, const AxisList& axes, std:
         for (std::size_t i = 0; i < op->operands.size(); ++i) {
           std::vector<Form> inner = forms;
           if (a.axes[i].valid()) inner[a.axes[i].index] = at(a.to);
-          trace(op->operands[i], std::move(inner), axes, pending);
+          trace(op->operands[i], read, std::move(inner), pending);
         }
         return;
       default: internal_error("an operation that is no address operation reads an argument in a kernel");
@@ -180,8 +180,8 @@ void Space::trace(ValueId v, std::vector<Form> forms, const AxisList& axes, std:
     v = op->operands[0];
   }
   const std::vector<ValueId>& arguments = e_.kernel.body().arguments;
-  Walk w{.buffer = static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin()), .axes = axes,
-         .stride = std::vector<std::int64_t>(n), .irregular = std::vector<bool>(n)};
+  Walk w{.buffer = static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin()), .value = read,
+         .axes = e_.kernel.type(read).axes, .stride = std::vector<std::int64_t>(n), .irregular = std::vector<bool>(n)};
   Form offset(n);
   for (AxisId x : e_.kernel.type(v).axes)
     if (const std::int64_t stride = e_.stride(w.buffer, x); stride != 0 && e_.kernel.extent(x) != 1)

@@ -20,6 +20,7 @@ struct Dimension {
 struct Walk {
   int buffer = -1;                  // −1: a draw, which walks its own order of elements
   bool store = false;
+  ValueId value;                    // what is read, stored or drawn
   AxisList axes;                    // of the value that is read (or stored)
   std::vector<std::int64_t> stride; // by AxisId.index, in elements; what is regular of it
   std::vector<bool> irregular;      // by AxisId.index
@@ -38,7 +39,7 @@ class Space {
 
  private:
   struct Form;
-  void trace(ValueId v, std::vector<Form> forms, const AxisList& axes, std::vector<ValueId>& pending);
+  void trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<ValueId>& pending);
   bool composes(AxisId outer, const Dimension& inner) const;
   std::int64_t order(AxisId a) const;
   const Emitter& e_;

@@ -18,6 +18,14 @@ Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int
   return out;
 }
 
+Index draw_index(Emitter& e, const Point& point, ValueId v) {
+  Index at = constant_index(e, 0);
+  for (AxisId a : e.kernel.type(v).axes)
+    at = sum(e, affine(e, at, e.kernel.extent(a), 0, point.lanes), point.index[a.index],
+             point.lanes);
+  return at;
+}
+
 Point make_point(const Emitter& e, int lanes) {
   return {.index = std::vector<Index>(e.kernel.axes.size()), .lanes = lanes};
 }
@@ -92,9 +100,7 @@ llvm::Value* Values::emit(ValueId v) {
       return e_.ir.CreateTrunc(every_lane(e_, at, lanes), e_.type(DType::i32, lanes));
     }
     case Opcode::uniform_: {
-      Index at = constant_index(e_, 0);
-      for (AxisId a : e_.kernel.type(v).axes)
-        at = sum(e_, affine(e_, at, e_.kernel.extent(a), 0, lanes), point_.index[a.index], lanes);
+      const Index at = draw_index(e_, point_, v);
       if (linear(at) && at.step == 1 && lanes % 4 == 0 && at.multiple % 4 == 0)
         return emit_uniform_run(e_, scalar(op.operands[0]), scalar(op.operands[1]),
                                 scalar(op.operands[2]), at.first, dtype, lanes);

@@ -38,6 +38,7 @@ class Values {
   // elements.
   void bind_uniform(ValueId v, llvm::Value* x) { uniform_[v.index] = x; }
   llvm::Value* get(ValueId v);  // `lanes` elements, dtype as in registers
+  llvm::Value* scalar(ValueId v);  // of a value without axes: one element
   // Stores x, the result `r` (0 for the first), at the point.
   void store_result(int r, llvm::Value* x);
   void store_result(int r);  // its own value
@@ -50,7 +51,6 @@ class Values {
     llvm::Value* on = nullptr;
   };
   llvm::Value* emit(ValueId v);
-  llvm::Value* scalar(ValueId v);  // of a value without axes, as one element
   llvm::Value* read(ValueId v, Place place);
   llvm::Value* read_concat(const Op& op, const Place& place);
   llvm::Value* read_argument(ValueId v, const Place& place);
@@ -62,6 +62,8 @@ class Values {
   std::unique_ptr<Values> scalars_;
 };
 
+// The index of a draw `v` (a `uniform`) in its own order of elements.
+Index draw_index(Emitter& e, const Point& point, ValueId v);
 // The offset in elements into a buffer at positions `index` (by AxisId.index) along its type's
 // axes.
 Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int lanes);

@@ -42,14 +42,15 @@ std::string Lowerer::repeat_name(const std::string& text) {
 // Values of the outside that the body binds again, in the order in which they were bound there.
 std::vector<std::string> Lowerer::rebound(const ast::Stmt& s) {
   const BodyFacts& facts = blocks_.facts(*frame_.file, s.body, {});
-  std::vector<std::pair<std::size_t, std::string>> found;
-  std::size_t depth = 0;
-  for (Scope* scope = frame_.scope; scope != nullptr; scope = scope->outer(), ++depth)
-    for (const auto& [name, b] : scope->in_order()) {
-      if (!facts.bound.contains(*name) || (b->kind != Binding::value && b->kind != Binding::argument)) continue;
-      const bool nearer = std::any_of(found.begin(), found.end(), [&](const auto& f) { return f.second == *name; });
-      if (!nearer) found.emplace_back((std::size_t{1000} - depth) * 1'000'000 + b->order, *name);
-    }
+  std::vector<std::pair<std::pair<std::size_t, std::size_t>, std::string>> found;
+  for (const auto& [name, times] : facts.bound) {
+    std::size_t outwards = SIZE_MAX;
+    for (Scope* scope = frame_.scope; scope != nullptr; scope = scope->outer(), --outwards)
+      if (const Binding* b = scope->find_here(name)) {
+        if ((b->kind == Binding::value || b->kind == Binding::argument) && b->term.ok()) found.push_back({{outwards, b->order}, name});
+        break;
+      }
+  }
   std::sort(found.begin(), found.end());
   std::vector<std::string> out;
   for (auto& [order, name] : found) out.push_back(std::move(name));

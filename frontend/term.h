@@ -52,6 +52,9 @@ struct Term {
   Axes data;                       // those that come from data rather than positions
   std::int64_t low = 0, high = 0;  // of an integer
   std::shared_ptr<const Position> position;
+  // Of a boolean: places along axes at which it holds wherever the other axes are. A softmax over such an
+  // axis has no row of which all is excluded.
+  std::vector<std::pair<const NamedAxis*, std::int64_t>> witnesses;
 
   bool ok() const { return kind != wrong; }
   bool is_number() const { return kind == number; }

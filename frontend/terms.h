@@ -91,6 +91,7 @@ class Terms {
   bool numeric(const Term& x, Span at);
   Term number_arithmetic(Opcode code, const Number& a, const Number& b, Span at);
   bool bounded(Opcode code, const Term& a, const Term& b, Term& result, Span at);
+  void find_witnesses(Opcode code, const Term& a, const Term& b, Term& result);
   void follow_position(Opcode code, const Term& a, const Term& b, Term& result);
 
   // reads along one axis

@@ -119,7 +119,9 @@ Term Terms::compare(std::string_view sign, const Term& a, const Term& b, Span at
   const Term x = integers ? materialise(left, false, at) : to_real(left, at);
   const Term y = integers ? materialise(right, false, at) : to_real(right, at);
   if (!x.ok() || !y.ok()) return {};
-  return elementwise(code, DType::boolean, {&x, &y}, at);
+  Term t = elementwise(code, DType::boolean, {&x, &y}, at);
+  if (integers) find_witnesses(code, x, y, t);
+  return t;
 }
 
 Term Terms::logic(Opcode code, const Term& a, const Term& b, Span at) {
@@ -135,6 +137,14 @@ Term Terms::logic(Opcode code, const Term& a, const Term& b, Span at) {
     t.truth = decisive;
   else if (a.truth >= 0 && b.truth >= 0)
     t.truth = static_cast<signed char>(1 - decisive);
+  if (code == Opcode::or_) {
+    t.witnesses = a.witnesses;
+    t.witnesses.insert(t.witnesses.end(), b.witnesses.begin(), b.witnesses.end());
+  } else {
+    for (const auto& w : a.witnesses)
+      if (b.truth == 1 || std::find(b.witnesses.begin(), b.witnesses.end(), w) != b.witnesses.end()) t.witnesses.push_back(w);
+    if (a.truth == 1) t.witnesses = b.witnesses;
+  }
   return t;
 }
 

@@ -61,6 +61,28 @@ bool Terms::bounded(Opcode code, const Term& a, const Term& b, Term& result, Spa
   return true;
 }
 
+// a < b, a <= b or a == b of positions: their difference d = b − a is linear, so at one place along one
+// axis its least and greatest value are sums of the other axes' ends.
+void Terms::find_witnesses(Opcode code, const Term& a, const Term& b, Term& result) {
+  if (!result.ok() || code == Opcode::ne_) return;
+  Term d = result;
+  d.position = nullptr;
+  follow_position(Opcode::sub_, b, a, d);
+  if (!d.position || d.position->divisor != 0) return;
+  const Position& p = *d.position;
+  for (const auto& [axis, own] : p.terms)
+    for (const std::int64_t place : {std::int64_t{0}, axis->extent - 1}) {
+      std::int64_t low = p.constant + own * place, high = low;
+      for (const auto& [other, m] : p.terms) {
+        if (other == axis) continue;
+        low += std::min<std::int64_t>(0, m * (other->extent - 1));
+        high += std::max<std::int64_t>(0, m * (other->extent - 1));
+      }
+      const bool holds = code == Opcode::eq_ ? low == 0 && high == 0 : low >= (code == Opcode::lt_ ? 1 : 0);
+      if (holds) result.witnesses.emplace_back(axis, place);
+    }
+}
+
 void Terms::follow_position(Opcode code, const Term& a, const Term& b, Term& result) {
   if (!result.ok() || !a.position || !b.position || a.position->divisor != 0 || b.position->divisor != 0) return;
   const Position& x = *a.position;

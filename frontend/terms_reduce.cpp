@@ -154,7 +154,9 @@ Term Terms::softmax(const Reduction& r, const Term& x, Span at) {
   if (!e.ok()) return {};
   Term total = fold(Opcode::sum_, e, r.over, real_, at);
   // A row of which all is excluded sums to 0; any other to at least 1.
-  if (r.has_where) total = select(compare("==", total, number_term(Number{}), at), number_term(Number::real(1)), total, at);
+  const auto along = [&](const auto& witness) { return r.over.size() == 1 && witness.first == r.over[0]; };
+  const bool never_empty = std::any_of(r.where.witnesses.begin(), r.where.witnesses.end(), along);
+  if (r.has_where && !never_empty) total = select(compare("==", total, number_term(Number{}), at), number_term(Number::real(1)), total, at);
   return arithmetic(Opcode::div_, e, total, at);
 }
 

@@ -1,7 +1,10 @@
 // Owns the meaning of the IR: a plain interpreter in float64, the oracle for everything else. It is
 // written to be obviously right, not fast. f32 and f64 values are held as doubles; only an explicit
-// cast to bf16 or f16 rounds (to nearest even). Integers are int64, wrapping at their dtype's
-// width.
+// cast to bf16 or f16 rounds (to nearest even). Integers are int64, wrapping at their dtype's width.
+//
+// Where ops.def leaves a case open: a cast from real to integer gives the nearest end of the range
+// beyond it, and 0 for NaN; max and amax take +0 over −0, min and amin −0 over +0; argmax never takes
+// a NaN, and gives 0 where nothing is above −inf.
 #pragma once
 
 #include <span>

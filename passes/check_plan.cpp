@@ -1,16 +1,16 @@
 // Proves that a planned function computes what its values say, from the order of its operations and
 // the places of its values alone. It shares no code with the planner. What is proved:
 //
-//  1 every value has a place: in its arena, aligned to its dtype, no two of its elements at one
-//  address 2 a view lies where its operand's elements lie; the operands of a concat or flat lie
-//  inside the result 3 a launch writes no byte that a later reader expects of another value, and
-//  its results lie apart 4 a launch writes over one of its own operands only element by element: at
-//  the same places, and the
-//    kernel reads the operand nowhere but at the index that it writes
+//  1 every value has a place in an arena, aligned to its dtype, no two of its elements at one
+//    address
+//  2 a view lies where its operand's elements lie; operands of a concat or flat lie inside the
+//    result
+//  3 a launch writes no byte that a later reader expects of another value; its results lie apart
+//  4 a launch writes over one of its own operands only element by element: at the same places, and
+//    the kernel reads the operand nowhere but at the index that it writes
 //  5 parameters, fixed values, moments and inputs are written only by the results that replace them
-//  6 arguments and results lie where callers expect them: members of %p and %f, flat p g m v,
-//  gradients at the
-//    offsets of the leaves, other arguments in `in`, other results in `out`
+//  6 arguments and results lie where callers expect them: members of %p, %f and %g and gradients at
+//    the offsets of the leaves, flat p g m v at 0, other arguments in `in`, other results in `out`
 //
 // Two strided places are shown to be apart by their bounds or, for the parts of a concat, modulo a
 // stride that both share. Where neither shows it, they count as overlapping: the check may refuse a

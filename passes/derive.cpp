@@ -26,11 +26,9 @@ class Maker {
       return failure(Exit::text,
                      "a launched kernel has no derivative: differentiate before grouping");
     for (FunctionId f : gradient_.activity.functions()) {
-      for (RegionId r : gradient_.activity.regions(f)) {
-        if (r.index == 0) continue;
-        if (std::string why = uncollectable(f); !why.empty()) return failure(Exit::text, why);
-        make_region(f, r);
-      }
+      if (std::string why = uncollectable(f); !why.empty()) return failure(Exit::text, why);
+      for (RegionId r : gradient_.activity.regions(f))
+        if (r.index != 0) make_region(f, r);
       if (f != gradient_.root && wanted(f, RegionId{0})) make_function(f);
     }
     return make_root();
@@ -145,7 +143,7 @@ class Maker {
   // Where the arguments of a function's body stand that a group has.
   static std::uint32_t position(const Function& f, const Group& g) {
     const std::vector<ValueId>& a = f.body().arguments;
-    return static_cast<std::uint32_t>(std::lower_bound(a.begin(), a.end(), g.first) - a.begin());
+    return static_cast<std::uint32_t>(std::find(a.begin(), a.end(), g.first) - a.begin());
   }
 
   // A bundle travels as a whole: one name, and parameters lie in memory anyway.
@@ -310,14 +308,11 @@ class Maker {
         seeds.push_back(to.argument(reverse.map()(from.type(body.results[i])),
                                     reverse.cotangent_name(body.results[i])));
     for (OpId o : body.ops) reverse.copy_forward(o);
-    const auto location_of = [&](ValueId v) {
-      const OpId def = from.value(v).def;
-      return reverse.gradient_of(def.valid() ? from.op(def).loc : LocId{});
-    };
     for (std::size_t n = 0; n < real.size(); ++n) {
       const ValueId result = body.results[real[n]];
       if (!gradient_.activity.wanted(id, result)) continue;
-      to.at = location_of(result);
+      const OpId def = from.value(result).def;
+      to.at = reverse.gradient_of(def.valid() ? from.op(def).loc : LocId{});
       reverse.seed(real[n], scalar ? to.constant(1, from.type(result).dtype) : seeds[n]);
     }
     reverse.walk();

@@ -5,21 +5,19 @@
 // One sweep over a function from its end (passes/group_sweep.h). When an operation's turn comes,
 // all readers of its value have their kernels, numbered in order of creation, so a larger number
 // runs earlier:
-//   - it joins the kernel of its first reader if the form allows, as an intermediate value or, if
-//   others read
-//     it too, as a further result; else it opens a kernel, which then runs before all others so
-//     far.
-//   - so every value flows from a larger number to a smaller one and no cycle can arise. No search
-//   is needed.
-//   - a reduction turns the map that it joins into a rows kernel, a contraction into a contract
-//   kernel whose
-//     epilogue the map becomes. The softmax of a row gathers from its division backward to its
-//     maximum.
-//   - a value that a contraction could hand out is not left to a rows kernel if it is wanted
-//   elsewhere.
-//   - two kernels that read the same full-size value are merged if the later one reads nothing that
-//   is made
-//     between the two (AdamW's three results, the bias gradients of one cotangent).
+//
+//   - It joins the kernel of its first reader if the form allows, as an intermediate value or, if
+//     others read it too, as a further result; else it opens a kernel, which then runs before all
+//     others so far. So every value flows from a larger number to a smaller one and no cycle can
+//     arise. No search is needed.
+//   - A reduction turns the map that it joins into a rows kernel, a contraction into a contract
+//     kernel whose epilogue the map becomes. The softmax of a row gathers from its division
+//     backward to its maximum.
+//   - A value that a contraction could hand out is not left to a rows kernel if it is wanted
+//     elsewhere.
+//   - Two kernels that read the same full-size value are merged if the later one reads nothing that
+//     is made between the two (AdamW's three results, the bias gradients of one cotangent).
+//
 // Values that cost less to compute than to keep (masks of positions, a scaled operand, reads) are
 // clones: they have no kernel and are computed wherever they are read. Static views never enter
 // kernels: they are strides.

@@ -47,8 +47,8 @@ struct Uses {
 
 struct Clusters {
   std::vector<Fate> fate;  // by operation
-  std::vector<std::uint32_t>
-      owner;  // by operation: its node; none for views, unkept clones and dead ones
+  // By operation: its node; none for views, for clones that nobody keeps and for dead ones.
+  std::vector<std::uint32_t> owner;
   std::vector<char> free_source;  // by operation: a clone that loads nothing (a mask of positions)
   std::vector<Node> nodes;
   std::vector<Uses> uses;  // by value

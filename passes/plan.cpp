@@ -1,19 +1,17 @@
 // Plans the memory of one entry function: inlines its calls (turns too), keeps the order of its
 // launches, drops dead ones, and gives every value a place, so that a step allocates nothing.
 //
-// 1. Places that callers know come first: parameters, moments and gradients at the offsets of their
-// bundle's
-//    leaves, inputs and scalars in 64-byte slots, results in theirs (passes/plan_boundary.cpp). A
-//    result that replaces an argument (p, m, v of a step) is written over it if the launch reads it
-//    only element by element and nobody reads it later.
+// 1. Places that callers know come first (passes/plan_boundary.cpp): parameters, moments and
+//    gradients at the offsets of their bundle's leaves, inputs and scalars in 64-byte slots,
+//    results in theirs. A result that replaces an argument (p, m, v of a step) is written over it
+//    if the launch reads it only element by element and nobody reads it later.
 // 2. Backward over the launches (passes/plan_layout.cpp), each reader tells where it wants a value:
-// inside the
-//    buffer of a concat, in a gradient's slot, with two axes adjacent for a merge, over or under a
-//    result that may be written in place. Through views the wish becomes one about the value that
-//    they look at. What no reader asks for lies dense in the order of its type.
+//    inside the buffer of a concat, in a gradient's slot, with two axes adjacent for a merge, over
+//    or under a result that may be written in place. Through views the wish becomes one about the
+//    value that they look at. What no reader asks for lies dense in the order of its type.
 // 3. Forward, the function is written again (passes/plan_write.cpp), with a copy where a wish could
-// not be met (a merge of axes that lie
-//    apart, an argument that has to be elsewhere, a value wanted in two places).
+//    not be met: a merge of axes that lie apart, an argument that has to be elsewhere, a value
+//    wanted in two places.
 // 4. The buffers of the activation arena are packed by their times of life (passes/plan_pack.cpp).
 //
 // What could go wrong here is checked by code that shares nothing with it: passes/check_plan.cpp.

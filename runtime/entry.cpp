@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstring>
 
+#include "passes/plan.h"
+
 namespace gradc {
 
 BundleId argument_bundle(const Program& program, std::string_view function, std::string_view name) {
@@ -19,6 +21,8 @@ BundleId argument_bundle(const Program& program, std::string_view function, std:
 Result<Entry> Entry::plan(const Program& program, std::string_view entry, const Target& target) {
   Result<Program> planned = run_pipeline(program, {.target = target, .until = Stage::plan, .entry = entry});
   if (!planned) return planned.failure();
+  if (const std::string what = unsupported(*planned, entry); !what.empty())
+    return failure(Exit::usage, fmt::format("{} is not compiled; only the interpreter runs it (gradcheck, run --interpret)", what));
   Entry e;
   e.program_ = std::move(*planned);
   e.id_ = e.program_.find(entry);

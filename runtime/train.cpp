@@ -114,7 +114,11 @@ Result<Done> save(Run& run, std::int64_t step) {
   nlohmann::json json;
   json["model"] = run.common.file;
   json["set"] = nlohmann::json::object();
-  for (const auto& [name, value] : run.model.model.numbers) json["set"][name] = value;
+  for (const auto& [name, value] : run.model.model.numbers)
+    if (value == std::floor(value) && std::abs(value) < 0x1p53)
+      json["set"][name] = static_cast<std::int64_t>(value);
+    else
+      json["set"][name] = value;
   json["seed"] = run.common.seed;
   json["step"] = step;
   json["program"] = fmt::format("{:016x}", std::hash<std::string>()(print_model(*run.model.file)));
@@ -184,6 +188,7 @@ Result<int> loop(Run& run) {
   else if (!o.until.empty())
     goal = std::strtod(o.until.c_str(), nullptr);
   std::int64_t done = 0;
+  const int compiled = run.session->report.compiled;
   double last_validation = std::nan("");
   while (done < run.steps && signal_received() == 0) {
     const double lr = learning_rate(t.lr, done, run.steps);
@@ -219,6 +224,7 @@ Result<int> loop(Run& run) {
   if (signal_received() != 0) return 128 + signal_received();
   if (run.sampler)
     if (Result<Done> r = show_sample(run, done); !r) return r.failure();
+  fmt::print(stderr, "kernels      {} compiled before the first step, {} since\n", compiled, run.session->report.compiled - compiled);
   if (!o.out.empty()) fmt::print(stderr, "saved        {}/weights.safetensors\n", o.out);
   return 0;
 }

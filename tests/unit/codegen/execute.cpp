@@ -132,8 +132,7 @@ std::int64_t elements_of(const Function& f, const Type& type, const BufferLayout
 }
 
 Execution::Execution(const Program& program, KernelInstance instance, const Target& target)
-    : program_(program),
-      instance_(std::move(instance)),
+    : instance_(std::move(instance)),
       kernel_(program.function(instance_.kernel)) {
   Result<Compiled> compiled = compile(program, instance_, target);
   if (!compiled.ok()) FAIL(compiled.failure().diagnostics[0].message);

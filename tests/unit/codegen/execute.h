@@ -36,7 +36,6 @@ class Execution {
   const Compiled& compiled() const { return compiled_; }
 
  private:
-  const Program& program_;
   KernelInstance instance_;
   const Function& kernel_;
   Compiled compiled_;

@@ -160,6 +160,19 @@ TEST_CASE("what a select excludes sends back exactly 0, whatever it holds") {
   return %s
 })";
   CHECK(gradient_at(text, {0, 4}) == Reals{0, 0.5});
+  // Past a relabelling, an expansion and a sum.
+  CHECK(gradient_at(R"(func @f(%x: f32[t=2]) -> f32[] {
+  %zero = constant 0.0 -> f32[]
+  %l = log %x -> f32[t]
+  %r = relabel %l [t -> s] -> f32[s=2]
+  %e = expand %r -> f32[u=3 s]
+  %m = sum %e over u -> f32[s]
+  %y = relabel %x [t -> s] -> f32[s]
+  %c = lt %zero, %y -> bool[s]
+  %k = select %c, %m, %zero -> f32[s]
+  %s = sum %k over s -> f32[]
+  return %s
+})", {0, 4}) == Reals{0, 0.75});
 }
 
 TEST_CASE("gradients of reads: repeated ids, places outside, overlapping windows") {
