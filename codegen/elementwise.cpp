@@ -1,5 +1,5 @@
-// Elementwise operations by kind and dtype. One function a dtype class; operations that need more than an
-// instruction have a function of their own.
+// Elementwise operations by kind and dtype. One function a dtype class; operations that need more
+// than an instruction have a function of their own.
 #include "codegen/elementwise.h"
 
 #include <llvm/IR/Intrinsics.h>
@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "codegen/math.h"
-#include "ir/philox.h"
 
 namespace gradc {
 namespace {
@@ -31,62 +30,90 @@ struct Operation {
 };
 
 [[noreturn]] void no_rule(Opcode code) {
-  internal_error(std::string("codegen has no elementwise rule for ") + std::string(facts(code).name));
+  internal_error(std::string("codegen has no elementwise rule for ") +
+                 std::string(facts(code).name));
 }
 
 // ---- reals
 
-// One call of libm a lane. Only f64 takes this way: its operations stand in scalar kernels (the optimizer's
-// bias corrections, schedules), never in hot ones.
+// One call of libm a lane. Only f64 takes this way: its operations stand in scalar kernels (the
+// optimizer's bias corrections, schedules), never in hot ones.
 llvm::Value* call_libm(const Operation& o, const char* function) {
   llvm::Type* t = o.e.type(DType::f64);
   const std::vector<llvm::Type*> parameters(o.x.size(), t);
-  const llvm::FunctionCallee callee = o.e.module->getOrInsertFunction(function, llvm::FunctionType::get(t, parameters, false));
+  const llvm::FunctionCallee callee =
+      o.e.module->getOrInsertFunction(function, llvm::FunctionType::get(t, parameters, false));
   const auto call = [&](int lane) {
     std::vector<llvm::Value*> arguments;
     for (llvm::Value* x : o.x)
-      arguments.push_back(o.lanes == 1 ? x : o.ir().CreateExtractElement(x, static_cast<std::uint64_t>(lane)));
+      arguments.push_back(
+          o.lanes == 1 ? x : o.ir().CreateExtractElement(x, static_cast<std::uint64_t>(lane)));
     return o.ir().CreateCall(callee, arguments);
   };
   if (o.lanes == 1) return call(0);
   llvm::Value* out = llvm::PoisonValue::get(o.e.type(DType::f64, o.lanes));
-  for (int k = 0; k < o.lanes; ++k) out = o.ir().CreateInsertElement(out, call(k), static_cast<std::uint64_t>(k));
+  for (int k = 0; k < o.lanes; ++k)
+    out = o.ir().CreateInsertElement(out, call(k), static_cast<std::uint64_t>(k));
   return out;
 }
 
 llvm::Value* transcendental(const Operation& o) {
   const bool wide = o.from == DType::f64;
   switch (o.code) {
-    case Opcode::exp_: return wide ? call_libm(o, "exp") : emit_exp(o.e, o.x[0]);
-    case Opcode::log_: return wide ? call_libm(o, "log") : emit_log(o.e, o.x[0]);
-    case Opcode::sin_: return wide ? call_libm(o, "sin") : emit_sin(o.e, o.x[0]);
-    case Opcode::cos_: return wide ? call_libm(o, "cos") : emit_cos(o.e, o.x[0]);
-    case Opcode::tanh_: return wide ? call_libm(o, "tanh") : emit_tanh(o.e, o.x[0]);
-    case Opcode::erf_: return wide ? call_libm(o, "erf") : emit_erf(o.e, o.x[0]);
-    case Opcode::pow_: return wide ? call_libm(o, "pow") : emit_pow(o.e, o.x[0], o.x[1]);
-    default: no_rule(o.code);
+    case Opcode::exp_:
+      return wide ? call_libm(o, "exp") : emit_exp(o.e, o.x[0]);
+    case Opcode::log_:
+      return wide ? call_libm(o, "log") : emit_log(o.e, o.x[0]);
+    case Opcode::sin_:
+      return wide ? call_libm(o, "sin") : emit_sin(o.e, o.x[0]);
+    case Opcode::cos_:
+      return wide ? call_libm(o, "cos") : emit_cos(o.e, o.x[0]);
+    case Opcode::tanh_:
+      return wide ? call_libm(o, "tanh") : emit_tanh(o.e, o.x[0]);
+    case Opcode::erf_:
+      return wide ? call_libm(o, "erf") : emit_erf(o.e, o.x[0]);
+    case Opcode::pow_:
+      return wide ? call_libm(o, "pow") : emit_pow(o.e, o.x[0], o.x[1]);
+    default:
+      no_rule(o.code);
   }
 }
 
 llvm::Value* on_reals(const Operation& o) {
   auto& ir = o.ir();
   switch (o.code) {
-    case Opcode::neg_: return ir.CreateFNeg(o.x[0]);
-    case Opcode::abs_: return o.unary(llvm::Intrinsic::fabs);
-    case Opcode::floor_: return o.unary(llvm::Intrinsic::floor);
-    case Opcode::sqrt_: return o.unary(llvm::Intrinsic::sqrt);
-    case Opcode::rsqrt_: return ir.CreateFDiv(o.number(1), o.unary(llvm::Intrinsic::sqrt));
-    case Opcode::add_: return ir.CreateFAdd(o.x[0], o.x[1]);
-    case Opcode::sub_: return ir.CreateFSub(o.x[0], o.x[1]);
-    case Opcode::mul_: return ir.CreateFMul(o.x[0], o.x[1]);
-    case Opcode::div_: return ir.CreateFDiv(o.x[0], o.x[1]);
-    case Opcode::max_: return o.binary(llvm::Intrinsic::maximum);
-    case Opcode::min_: return o.binary(llvm::Intrinsic::minimum);
-    case Opcode::lt_: return ir.CreateFCmpOLT(o.x[0], o.x[1]);
-    case Opcode::le_: return ir.CreateFCmpOLE(o.x[0], o.x[1]);
-    case Opcode::eq_: return ir.CreateFCmpOEQ(o.x[0], o.x[1]);
-    case Opcode::ne_: return ir.CreateFCmpUNE(o.x[0], o.x[1]);
-    default: return transcendental(o);
+    case Opcode::neg_:
+      return ir.CreateFNeg(o.x[0]);
+    case Opcode::abs_:
+      return o.unary(llvm::Intrinsic::fabs);
+    case Opcode::floor_:
+      return o.unary(llvm::Intrinsic::floor);
+    case Opcode::sqrt_:
+      return o.unary(llvm::Intrinsic::sqrt);
+    case Opcode::rsqrt_:
+      return ir.CreateFDiv(o.number(1), o.unary(llvm::Intrinsic::sqrt));
+    case Opcode::add_:
+      return ir.CreateFAdd(o.x[0], o.x[1]);
+    case Opcode::sub_:
+      return ir.CreateFSub(o.x[0], o.x[1]);
+    case Opcode::mul_:
+      return ir.CreateFMul(o.x[0], o.x[1]);
+    case Opcode::div_:
+      return ir.CreateFDiv(o.x[0], o.x[1]);
+    case Opcode::max_:
+      return o.binary(llvm::Intrinsic::maximum);
+    case Opcode::min_:
+      return o.binary(llvm::Intrinsic::minimum);
+    case Opcode::lt_:
+      return ir.CreateFCmpOLT(o.x[0], o.x[1]);
+    case Opcode::le_:
+      return ir.CreateFCmpOLE(o.x[0], o.x[1]);
+    case Opcode::eq_:
+      return ir.CreateFCmpOEQ(o.x[0], o.x[1]);
+    case Opcode::ne_:
+      return ir.CreateFCmpUNE(o.x[0], o.x[1]);
+    default:
+      return transcendental(o);
   }
 }
 
@@ -117,13 +144,15 @@ Quotient divide_by(const Operation& o, std::int64_t b) {
   }
   llvm::Value* q = ir.CreateSDiv(a, o.integer(b));
   llvm::Value* r = ir.CreateSub(a, ir.CreateMul(q, o.integer(b)));
-  llvm::Value* beyond = b > 0 ? ir.CreateICmpSLT(r, o.integer(0)) : ir.CreateICmpSGT(r, o.integer(0));
+  llvm::Value* beyond =
+      b > 0 ? ir.CreateICmpSLT(r, o.integer(0)) : ir.CreateICmpSGT(r, o.integer(0));
   return {ir.CreateSub(q, ir.CreateZExt(beyond, q->getType())),
           ir.CreateSelect(beyond, ir.CreateAdd(r, o.integer(b)), r)};
 }
 
-// By anything. i32 goes through f64: with |a|, |b| ≤ 2³¹ a quotient that is no integer lies 2⁻³¹ or more
-// from the next one, relative to it 2⁻⁶², but never closer than the rounding moves it: |a/b|·2⁻⁵³ < 1/|b|.
+// By anything. i32 goes through f64: with |a|, |b| ≤ 2³¹ a quotient that is no integer lies 2⁻³¹ or
+// more from the next one, relative to it 2⁻⁶², but never closer than the rounding moves it:
+// |a/b|·2⁻⁵³ < 1/|b|.
 Quotient divide(const Operation& o) {
   if (const auto b = known(o.x[1])) return divide_by(o, *b);
   auto& ir = o.ir();
@@ -139,7 +168,8 @@ Quotient divide(const Operation& o) {
   } else {
     q = ir.CreateSDiv(a, safe);
     llvm::Value* r = ir.CreateSub(a, ir.CreateMul(q, safe));
-    llvm::Value* beyond = ir.CreateAnd(ir.CreateICmpNE(r, o.integer(0)), ir.CreateICmpSLT(ir.CreateXor(r, safe), o.integer(0)));
+    llvm::Value* beyond = ir.CreateAnd(ir.CreateICmpNE(r, o.integer(0)),
+                                       ir.CreateICmpSLT(ir.CreateXor(r, safe), o.integer(0)));
     q = ir.CreateSub(q, ir.CreateZExt(beyond, q->getType()));
   }
   llvm::Value* r = ir.CreateSub(a, ir.CreateMul(q, safe));
@@ -151,32 +181,52 @@ Quotient divide(const Operation& o) {
 llvm::Value* on_integers(const Operation& o) {
   auto& ir = o.ir();
   switch (o.code) {
-    case Opcode::neg_: return ir.CreateNeg(o.x[0]);
-    case Opcode::abs_: return ir.CreateBinaryIntrinsic(llvm::Intrinsic::abs, o.x[0], ir.getFalse());
-    case Opcode::add_: return ir.CreateAdd(o.x[0], o.x[1]);
-    case Opcode::sub_: return ir.CreateSub(o.x[0], o.x[1]);
-    case Opcode::mul_: return ir.CreateMul(o.x[0], o.x[1]);
-    case Opcode::max_: return o.binary(llvm::Intrinsic::smax);
-    case Opcode::min_: return o.binary(llvm::Intrinsic::smin);
-    case Opcode::floordiv_: return divide(o).floor;
-    case Opcode::mod_: return divide(o).rest;
-    case Opcode::lt_: return ir.CreateICmpSLT(o.x[0], o.x[1]);
-    case Opcode::le_: return ir.CreateICmpSLE(o.x[0], o.x[1]);
-    case Opcode::eq_: return ir.CreateICmpEQ(o.x[0], o.x[1]);
-    case Opcode::ne_: return ir.CreateICmpNE(o.x[0], o.x[1]);
-    default: no_rule(o.code);
+    case Opcode::neg_:
+      return ir.CreateNeg(o.x[0]);
+    case Opcode::abs_:
+      return ir.CreateBinaryIntrinsic(llvm::Intrinsic::abs, o.x[0], ir.getFalse());
+    case Opcode::add_:
+      return ir.CreateAdd(o.x[0], o.x[1]);
+    case Opcode::sub_:
+      return ir.CreateSub(o.x[0], o.x[1]);
+    case Opcode::mul_:
+      return ir.CreateMul(o.x[0], o.x[1]);
+    case Opcode::max_:
+      return o.binary(llvm::Intrinsic::smax);
+    case Opcode::min_:
+      return o.binary(llvm::Intrinsic::smin);
+    case Opcode::floordiv_:
+      return divide(o).floor;
+    case Opcode::mod_:
+      return divide(o).rest;
+    case Opcode::lt_:
+      return ir.CreateICmpSLT(o.x[0], o.x[1]);
+    case Opcode::le_:
+      return ir.CreateICmpSLE(o.x[0], o.x[1]);
+    case Opcode::eq_:
+      return ir.CreateICmpEQ(o.x[0], o.x[1]);
+    case Opcode::ne_:
+      return ir.CreateICmpNE(o.x[0], o.x[1]);
+    default:
+      no_rule(o.code);
   }
 }
 
 llvm::Value* on_bools(const Operation& o) {
   auto& ir = o.ir();
   switch (o.code) {
-    case Opcode::not_: return ir.CreateNot(o.x[0]);
-    case Opcode::and_: return ir.CreateAnd(o.x[0], o.x[1]);
-    case Opcode::or_: return ir.CreateOr(o.x[0], o.x[1]);
-    case Opcode::eq_: return ir.CreateICmpEQ(o.x[0], o.x[1]);
-    case Opcode::ne_: return ir.CreateXor(o.x[0], o.x[1]);
-    default: no_rule(o.code);
+    case Opcode::not_:
+      return ir.CreateNot(o.x[0]);
+    case Opcode::and_:
+      return ir.CreateAnd(o.x[0], o.x[1]);
+    case Opcode::or_:
+      return ir.CreateOr(o.x[0], o.x[1]);
+    case Opcode::eq_:
+      return ir.CreateICmpEQ(o.x[0], o.x[1]);
+    case Opcode::ne_:
+      return ir.CreateXor(o.x[0], o.x[1]);
+    default:
+      no_rule(o.code);
   }
 }
 
@@ -190,7 +240,8 @@ llvm::Value* cast(const Operation& o) {
   if (is_real(o.from)) {
     if (is_real(o.to)) return o.to == DType::f64 ? ir.CreateFPExt(x, t) : ir.CreateFPTrunc(x, t);
     if (o.to == DType::boolean) return ir.CreateFCmpUNE(x, o.number(0));
-    return ir.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {t, x->getType()}, {x});  // NaN 0, beyond: the nearest end
+    return ir.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {t, x->getType()},
+                              {x});  // NaN 0, beyond: the nearest end
   }
   if (o.from == DType::boolean) return is_real(o.to) ? ir.CreateUIToFP(x, t) : ir.CreateZExt(x, t);
   if (is_real(o.to)) return ir.CreateSIToFP(x, t);
@@ -200,92 +251,21 @@ llvm::Value* cast(const Operation& o) {
 
 }  // namespace
 
-llvm::Value* emit_elementwise(Emitter& e, Opcode code, std::span<llvm::Value* const> operands, DType from, DType to, int lanes) {
+llvm::Value* emit_elementwise(Emitter& e, Opcode code, std::span<llvm::Value* const> operands,
+                              DType from, DType to, int lanes) {
   const Operation o{e, code, operands, from, to, lanes};
   switch (code) {
-    case Opcode::stop_: return operands[0];
-    case Opcode::cast_: return cast(o);
-    case Opcode::select_: return e.ir.CreateSelect(operands[0], operands[1], operands[2]);
-    default: break;
+    case Opcode::stop_:
+      return operands[0];
+    case Opcode::cast_:
+      return cast(o);
+    case Opcode::select_:
+      return e.ir.CreateSelect(operands[0], operands[1], operands[2]);
+    default:
+      break;
   }
   if (from == DType::boolean) return on_bools(o);
   return is_real(from) ? on_reals(o) : on_integers(o);
-}
-
-// ---- random bits
-
-namespace {
-
-struct Words {
-  llvm::Value* w[4];  // i32
-};
-
-// Philox4x32-10 on vectors of 32-bit words.
-Words philox_rounds(Emitter& e, Words c, llvm::Value* k0, llvm::Value* k1, int lanes) {
-  auto& ir = e.ir;
-  llvm::Type* word = e.type(DType::i32, lanes);
-  llvm::Type* wide = e.type(DType::i64, lanes);
-  const auto word_constant = [&](std::uint32_t x) { return e.integer(DType::i32, static_cast<std::int32_t>(x), lanes); };
-  struct Product {
-    llvm::Value *high, *low;
-  };
-  const auto multiply = [&](llvm::Value* x, std::uint32_t m) {
-    llvm::Value* p = ir.CreateMul(ir.CreateZExt(x, wide), e.integer(DType::i64, m, lanes));
-    return Product{ir.CreateTrunc(ir.CreateLShr(p, e.integer(DType::i64, 32, lanes)), word), ir.CreateTrunc(p, word)};
-  };
-  for (int round = 0; round < 10; ++round) {
-    const Product p0 = multiply(c.w[0], philox_m0), p1 = multiply(c.w[2], philox_m1);
-    c = {{ir.CreateXor(ir.CreateXor(p1.high, c.w[1]), k0), p1.low, ir.CreateXor(ir.CreateXor(p0.high, c.w[3]), k1), p0.low}};
-    k0 = ir.CreateAdd(k0, word_constant(philox_w0));
-    k1 = ir.CreateAdd(k1, word_constant(philox_w1));
-  }
-  return c;
-}
-
-// The four words of each block (i64, `lanes` of them).
-Words draw_blocks(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site, llvm::Value* block, int lanes) {
-  auto& ir = e.ir;
-  llvm::Type* word = e.type(DType::i32, lanes);
-  const auto low = [&](llvm::Value* scalar) { return e.splat(ir.CreateTrunc(scalar, e.type(DType::i32)), lanes); };
-  const auto high = [&](llvm::Value* scalar) { return low(ir.CreateLShr(scalar, e.i64(32))); };
-  llvm::Value* block_high = ir.CreateTrunc(ir.CreateLShr(block, e.integer(DType::i64, 32, lanes)), word);
-  const Words counter = {{ir.CreateTrunc(block, word), ir.CreateXor(block_high, high(site)), low(site), low(step)}};
-  return philox_rounds(e, counter, low(seed), high(seed), lanes);
-}
-
-// (word >> 8)·2⁻²⁴: below 2²⁴, so the signed conversion is exact.
-llvm::Value* unit_real(Emitter& e, llvm::Value* word, DType to, int lanes) {
-  llvm::Value* x = e.ir.CreateSIToFP(e.ir.CreateLShr(word, e.integer(DType::i32, 8, lanes)), e.type(to, lanes));
-  return e.ir.CreateFMul(x, e.constant(to, 0x1p-24, lanes));
-}
-
-}  // namespace
-
-llvm::Value* emit_uniform(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site, llvm::Value* index, DType to, int lanes) {
-  auto& ir = e.ir;
-  const Words words = draw_blocks(e, seed, step, site, ir.CreateLShr(index, e.integer(DType::i64, 2, lanes)), lanes);
-  llvm::Value* which = ir.CreateAnd(ir.CreateTrunc(index, e.type(DType::i32, lanes)), e.integer(DType::i32, 3, lanes));
-  llvm::Value* word = words.w[0];
-  for (int k = 1; k < 4; ++k)
-    word = ir.CreateSelect(ir.CreateICmpEQ(which, e.integer(DType::i32, k, lanes)), words.w[k], word);
-  return unit_real(e, word, to, lanes);
-}
-
-llvm::Value* emit_uniform_run(Emitter& e, llvm::Value* seed, llvm::Value* step, llvm::Value* site, llvm::Value* first, DType to, int lanes) {
-  auto& ir = e.ir;
-  const int blocks = lanes / 4;
-  llvm::Value* block = ir.CreateAdd(e.splat(ir.CreateLShr(first, e.i64(2)), blocks), e.iota(blocks));
-  const Words words = draw_blocks(e, seed, step, site, block, blocks);
-  // Side by side, then block by block: lane 4·b + k is word k of block b.
-  std::vector<llvm::Value*> parts(words.w, words.w + 4);
-  if (blocks == 1)
-    for (llvm::Value*& p : parts) p = ir.CreateVectorSplat(1, p);
-  std::vector<int> both, order;
-  for (int k = 0; k < 2 * blocks; ++k) both.push_back(k);
-  for (int k = 0; k < lanes; ++k) order.push_back((k % 4) * blocks + k / 4);
-  llvm::Value* low = ir.CreateShuffleVector(parts[0], parts[1], both);
-  llvm::Value* high = ir.CreateShuffleVector(parts[2], parts[3], both);
-  return unit_real(e, ir.CreateShuffleVector(low, high, order), to, lanes);
 }
 
 }  // namespace gradc

@@ -1,7 +1,8 @@
-// Owns map kernels: one loop nest over the results' axes, each element pulled from the arguments. Every
-// element is computed by the same operations wherever it lies and whoever computes it.
+// Owns map kernels: one loop nest over the results' axes, each element pulled from the arguments.
+// Every element is computed by the same operations wherever it lies and whoever computes it.
 #include <algorithm>
 
+#include "codegen/contract.h"  // transpose
 #include "codegen/elementwise.h"
 #include "codegen/families.h"
 #include "codegen/space.h"
@@ -11,30 +12,10 @@ namespace {
 
 // Below this much work (elements × operations) waking the pool costs more than it brings.
 constexpr double least_parallel_work = 1 << 17;
-constexpr std::int64_t least_units = 64;   // so that workers' shares differ by little
-constexpr std::int64_t least_run = 1024;   // elements of a unit that is cut from a longer run
-constexpr std::int64_t tile = 16;          // positions that share the cache lines of a transposed operand
-
-// n vectors of n lanes: element k of vector i becomes element i of vector k. Each step shuffles halves of
-// the list perfectly, pair by pair; log₂ n steps transpose.
-std::vector<llvm::Value*> transposed(Emitter& e, std::vector<llvm::Value*> rows) {
-  const std::size_t n = rows.size();
-  std::vector<int> low, high;
-  for (std::size_t k = 0; k < n; ++k) {
-    const int at = static_cast<int>(k % 2 * n + k / 2);
-    low.push_back(at);
-    high.push_back(at + static_cast<int>(n / 2));
-  }
-  for (std::size_t step = 1; step < n; step *= 2) {
-    std::vector<llvm::Value*> next;
-    for (std::size_t i = 0; i < n / 2; ++i) {
-      next.push_back(e.ir.CreateShuffleVector(rows[i], rows[i + n / 2], low));
-      next.push_back(e.ir.CreateShuffleVector(rows[i], rows[i + n / 2], high));
-    }
-    rows = std::move(next);
-  }
-  return rows;
-}
+constexpr std::int64_t least_units = 64;  // so that workers' shares differ by little
+constexpr std::int64_t least_run = 1024;  // elements of a unit that is cut from a longer run
+constexpr std::int64_t tile = 16;  // positions that share the cache lines of a transposed operand
+constexpr std::int64_t tiled_run = 256;  // elements along the lanes beside them
 
 class Map {
  public:
@@ -59,22 +40,25 @@ class Map {
     if (dims.empty()) return;
     std::size_t best = dims.size() - 1;
     for (std::size_t i = dims.size(); i-- > 0;)
-      if (space_.cost(dims, dims[i], e_.target.lanes()) < space_.cost(dims, dims[best], e_.target.lanes())) best = i;
+      if (space_.cost(dims, dims[i], e_.target.lanes()) <
+          space_.cost(dims, dims[best], e_.target.lanes()))
+        best = i;
     lane_ = dims[best];
     dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(best));
     outer_ = std::move(dims);
     lanes_ = e_.target.lanes();
     for (const Op& op : e_.kernel.ops) draws_ = draws_ || op.code == Opcode::uniform_;
-    // Several vectors a turn hide latencies where there is little to do for each; where there is much, one
-    // vector's operations do that for themselves. Draws come in fours.
+    // Several vectors a turn hide latencies where there is little to do for each; where there is
+    // much, one vector's operations do that for themselves. Draws come in fours.
     unroll_ = cost <= 12 || (draws_ && cost <= 60) ? 4 : cost <= 40 ? 2 : 1;
     while (unroll_ > 1 && lane_.extent < 2 * unroll_ * lanes_) unroll_ /= 2;
     choose_tile();
   }
 
-  // An operand whose neighbours in memory lie along another axis than the lanes: its cache lines serve
-  // several positions along that axis, one after the other. The innermost loop walks a tile of them. Where
-  // the operand is regular, a whole tile of it is loaded along memory and transposed.
+  // An operand whose neighbours in memory lie along another axis than the lanes: its cache lines
+  // serve several positions along that axis, one after the other. The innermost loop walks a tile
+  // of them. Where the operand is regular, a whole tile of it is loaded along memory and
+  // transposed.
   void choose_tile() {
     const std::size_t l = lane_.axis.index;
     for (std::size_t i = 0; i < outer_.size(); ++i) {
@@ -86,27 +70,30 @@ class Map {
         const bool across = w.stride[t] == 1 && (w.stride[l] > 1 || w.irregular[l]);
         crossed = crossed || across;
         if (w.store) continue;
-        if (!across || w.irregular[t] || w.irregular[l] || e_.kernel.type(w.value).dtype == DType::boolean)
+        if (!across || w.irregular[t] || w.irregular[l] ||
+            e_.kernel.type(w.value).dtype == DType::boolean)
           irregular[w.value.index] = true;
         else
           transposed_.push_back(w.value);
       }
-      if (!crossed || outer_[i].extent < 2) {
+      if (!crossed || outer_[i].extent < 2 || lane_.extent == 0) {
         transposed_.clear();
         continue;
       }
       std::erase_if(transposed_, [&](ValueId v) { return irregular[v.index]; });
       tiled_ = outer_[i];
       outer_[i].extent = (tiled_.extent + tile - 1) / tile;
-      std::rotate(outer_.begin() + static_cast<std::ptrdiff_t>(i), outer_.begin() + static_cast<std::ptrdiff_t>(i) + 1, outer_.end());
+      std::rotate(outer_.begin() + static_cast<std::ptrdiff_t>(i),
+                  outer_.begin() + static_cast<std::ptrdiff_t>(i) + 1, outer_.end());
       unroll_ = 1;
       return;
     }
   }
 
-  // The space is cut into units: positions along the outermost loops and, if these are few, pieces of the
-  // run along the lanes. Each worker takes a stretch of them.
+  // The space is cut into units: positions along the outermost loops and, if these are few, pieces
+  // of the run along the lanes. Each worker takes a stretch of them.
   void units() {
+    if (tiled_.axis.valid()) return tiles();
     std::size_t decoded = 0;
     std::int64_t count = 1;
     while (decoded < outer_.size() && count < least_units) count *= outer_[decoded++].extent;
@@ -132,6 +119,22 @@ class Map {
     });
   }
 
+  // Blocks of some width along the lanes, tile after tile within: of either side's memory few lines
+  // and pages are in use at once.
+  void tiles() {
+    const std::int64_t count = outer_.back().extent,
+                       pieces = (lane_.extent + tiled_run - 1) / tiled_run;
+    const auto [from, to] = e_.share(product(outer_) * pieces);
+    e_.loop(from, to, 1, [&](llvm::Value* unit) {
+      llvm::Value* rest = e_.ir.CreateUDiv(unit, e_.i64(count));
+      llvm::Value* lo = e_.mul(e_.ir.CreateURem(rest, e_.i64(pieces)), tiled_run);
+      llvm::Value* outer = e_.mul(e_.ir.CreateUDiv(rest, e_.i64(pieces)), count);
+      Point point = base_;
+      set_decoded(e_, point, outer_, e_.add(outer, e_.ir.CreateURem(unit, e_.i64(count))));
+      run(point, lo, e_.min(e_.add(lo, tiled_run), e_.i64(lane_.extent)));
+    });
+  }
+
   // The other outer loops; their depth is bounded by max_rank.
   void nest(const Point& point, std::size_t depth, llvm::Value* lo, llvm::Value* hi) {
     if (depth == outer_.size()) return run(point, lo, hi);
@@ -153,7 +156,8 @@ class Map {
     if (tiled_.axis.valid()) return run_tile(point, lo, hi);
     const Invariants outside = invariants(point);
     const std::int64_t turn = std::int64_t{lanes_} * unroll_;
-    llvm::Value* whole = e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(turn)), turn));
+    llvm::Value* whole =
+        e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(turn)), turn));
     e_.loop(lo, whole, turn, [&](llvm::Value* i) { vectors(point, outside, i, unroll_, nullptr); });
     if (lane_.extent % turn == 0) return;
     // The mask costs little; a loop of whole vectors besides would be as much code again.
@@ -167,7 +171,8 @@ class Map {
     for (ValueId v : transposed_) tiles.push_back(e_.stack(e_.kernel.type(v).dtype, tile * lanes_));
     const auto walk = [&](llvm::Value* i, llvm::Value* on, bool turned) {
       if (turned)
-        for (std::size_t k = 0; k < tiles.size(); ++k) transpose(point, transposed_[k], first, i, tiles[k]);
+        for (std::size_t k = 0; k < tiles.size(); ++k)
+          transpose(point, transposed_[k], first, i, tiles[k]);
       e_.loop(first, end, 1, [&](llvm::Value* t) {
         Point p = point;
         set_dimension(e_, p, tiled_, t);
@@ -180,7 +185,8 @@ class Map {
         vectors(p, invariants(p), i, 1, on, rows);
       });
     };
-    llvm::Value* whole = e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(lanes_)), lanes_));
+    llvm::Value* whole =
+        e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(lanes_)), lanes_));
     const auto all = [&](bool turned) {
       e_.loop(lo, whole, lanes_, [&](llvm::Value* i) { walk(i, nullptr, turned); });
     };
@@ -189,13 +195,18 @@ class Map {
     } else if (tiled_.extent % tile == 0) {
       all(true);
     } else {
-      e_.when(e_.ir.CreateICmpEQ(e_.ir.CreateSub(end, first), e_.i64(tile)), [&] { all(true); }, [&] { all(false); });
+      e_.when(
+          e_.ir.CreateICmpEQ(e_.ir.CreateSub(end, first), e_.i64(tile)), [&] { all(true); },
+          [&] { all(false); });
     }
-    if (lane_.extent % lanes_ != 0) e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { walk(i, mask(i, hi), false); });
+    if (lane_.extent % lanes_ != 0)
+      e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { walk(i, mask(i, hi), false); });
   }
 
-  // The tile of `v` at positions first … and i …, read along the tiled axis, to rows along the lanes.
-  void transpose(const Point& point, ValueId v, llvm::Value* first, llvm::Value* i, llvm::Value* to) {
+  // The tile of `v` at positions first … and i …, read along the tiled axis, to rows along the
+  // lanes.
+  void transpose(const Point& point, ValueId v, llvm::Value* first, llvm::Value* i,
+                 llvm::Value* to) {
     const DType dtype = e_.kernel.type(v).dtype;
     for (std::int64_t part = 0; part < tile; part += lanes_) {
       std::vector<llvm::Value*> rows;
@@ -206,9 +217,10 @@ class Map {
         set_dimension(e_, p, tiled_, e_.add(first, part), 1, lanes_);
         rows.push_back(Values(e_, p).get(v));
       }
-      rows = transposed(e_, std::move(rows));
+      gradc::transpose(e_, rows);
       for (int k = 0; k < lanes_; ++k)
-        e_.store(rows[static_cast<std::size_t>(k)], e_.at(to, e_.i64((part + k) * lanes_), dtype), dtype, lanes_);
+        e_.store(rows[static_cast<std::size_t>(k)], e_.at(to, e_.i64((part + k) * lanes_), dtype),
+                 dtype, lanes_);
     }
   }
 
@@ -220,13 +232,14 @@ class Map {
   Invariants invariants(const Point& point) {
     Values outside(e_, point);
     Invariants out;
-    for (ValueId v : invariant_values(e_, results_, std::span(&lane_, 1))) out.emplace_back(v, outside.get(v));
+    for (ValueId v : invariant_values(e_, results_, std::span(&lane_, 1)))
+      out.emplace_back(v, outside.get(v));
     return out;
   }
 
   // All values first, then all stores: a result may lie where an operand does.
-  void vectors(const Point& point, const Invariants& outside, llvm::Value* first, int count, llvm::Value* on,
-               const Invariants& known = {}) {
+  void vectors(const Point& point, const Invariants& outside, llvm::Value* first, int count,
+               llvm::Value* on, const Invariants& known = {}) {
     std::vector<std::unique_ptr<Values>> at;
     for (int k = 0; k < count; ++k) {
       Point p = point;
@@ -244,18 +257,21 @@ class Map {
       for (int r = 0; r < static_cast<int>(results_.size()); ++r) values->store_result(r);
   }
 
-  // Draws of neighbouring vectors: one block of four words fills four lanes, so that rounds on as many
-  // blocks as there are lanes fill four vectors.
+  // Draws of neighbouring vectors: one block of four words fills four lanes, so that rounds on as
+  // many blocks as there are lanes fill four vectors.
   void draw_together(std::vector<std::unique_ptr<Values>>& at) {
     const int count = static_cast<int>(at.size());
     for (const Op& op : e_.kernel.ops) {
       if (op.code != Opcode::uniform_) continue;
       const ValueId v = op.results[0];
       const Index index = draw_index(e_, at[0]->point(), v);
-      if (!has_axis(lane_, e_.kernel.type(v).axes) || index.each != nullptr || index.step != 1 || index.multiple % 4 != 0) continue;
+      if (!has_axis(lane_, e_.kernel.type(v).axes) || index.each != nullptr || index.step != 1 ||
+          index.multiple % 4 != 0)
+        continue;
       llvm::Value* scalars[3];
       for (std::size_t k = 0; k < 3; ++k) scalars[k] = at[0]->scalar(op.operands[k]);
-      llvm::Value* all = emit_uniform_run(e_, scalars[0], scalars[1], scalars[2], index.first, e_.kernel.type(v).dtype, count * lanes_);
+      llvm::Value* all = emit_uniform_run(e_, scalars[0], scalars[1], scalars[2], index.first,
+                                          e_.kernel.type(v).dtype, count * lanes_);
       for (int k = 0; k < count; ++k) {
         std::vector<int> part;
         for (int lane = 0; lane < lanes_; ++lane) part.push_back(k * lanes_ + lane);
@@ -268,8 +284,8 @@ class Map {
   const std::vector<ValueId>& results_;
   Space space_;
   Point base_;
-  Dimension lane_, tiled_;         // tiled_: its axis is invalid where there is none
-  std::vector<Dimension> outer_;   // of the tiled one, tiles
+  Dimension lane_, tiled_;        // tiled_: its axis is invalid where there is none
+  std::vector<Dimension> outer_;  // of the tiled one, tiles
   std::vector<ValueId> transposed_;
   int lanes_ = 1, unroll_ = 1;
   bool draws_ = false;

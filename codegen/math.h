@@ -1,11 +1,12 @@
-// Owns the elementary functions of vectors: polynomials with their reductions, emitted inline, since LLVM
-// turns a vector `llvm.exp` into one call to libm a lane. Every function takes f32 values of any number of
-// lanes (a plain float too) and is right on ±0, ±inf, NaN and subnormals. The errors were measured over
-// all (or, of two arguments, millions of) floats against libm's double results; tests/unit/codegen/math.cpp
-// asserts them. 1 ULP is the distance of neighbouring floats at the exact result.
+// Owns the elementary functions of vectors: polynomials with their reductions, emitted inline,
+// since LLVM turns a vector `llvm.exp` into one call to libm a lane. Every function takes f32
+// values of any number of lanes (a plain float too) and is right on ±0, ±inf, NaN and subnormals.
+// The errors were measured over all (or, of two arguments, millions of) floats against libm's
+// double results; tests/unit/codegen/math.cpp asserts them. 1 ULP is the distance of neighbouring
+// floats at the exact result.
 //
-// fma is used where the target has it. Where it has not, a·b + c is rounded twice; every reduction is
-// written so that its products are exact then, too, and the errors hold for both.
+// fma is used where the target has it. Where it has not, a·b + c is rounded twice; every reduction
+// is written so that its products are exact then, too, and the errors hold for both.
 #pragma once
 
 #include "codegen/module.h"
@@ -24,14 +25,14 @@ llvm::Value* emit_tanh(Emitter& e, llvm::Value* x);
 // ≤ 1.5 ULP. An odd polynomial below 0.9, 1 − exp(−Q(|x|)) above; odd, bit for bit.
 llvm::Value* emit_erf(Emitter& e, llvm::Value* x);
 
-// ≤ 1.5 ULP for every finite x; of ±inf NaN. Up to |x| = 2¹⁹ the multiple of π/2 is taken off in f64
-// (Cody and Waite); if any lane lies beyond, all lanes go another way, by the bits of 2/π (Payne and
-// Hanek), which is exact and several times slower.
+// ≤ 1.5 ULP for every finite x; of ±inf NaN. Up to |x| = 2¹⁹ the multiple of π/2 is taken off in
+// f64 (Cody and Waite); if any lane lies beyond, all lanes go another way, by the bits of 2/π
+// (Payne and Hanek), which is exact and several times slower.
 llvm::Value* emit_sin(Emitter& e, llvm::Value* x);
 llvm::Value* emit_cos(Emitter& e, llvm::Value* x);
 
-// ≤ 1 ULP. 2^(y·log₂|x|) in f64; special cases as C's pow: pow(x, 0) = pow(1, y) = 1, also for NaN; a
-// negative x has a power at integers only.
+// ≤ 1 ULP. 2^(y·log₂|x|) in f64; special cases as C's pow: pow(x, 0) = pow(1, y) = 1, also for NaN;
+// a negative x has a power at integers only.
 llvm::Value* emit_pow(Emitter& e, llvm::Value* x, llvm::Value* y);
 
 }  // namespace gradc

@@ -9,13 +9,15 @@ Reducer::State Reducer::identity() const {
   constexpr double inf = std::numeric_limits<double>::infinity();
   const bool wide = r_.dtype == DType::i64;
   switch (r_.code) {
-    case Opcode::sum_: return {e_.constant(r_.dtype, 0, lanes_)};
+    case Opcode::sum_:
+      return {e_.constant(r_.dtype, 0, lanes_)};
     case Opcode::amin_:
       if (is_real(r_.dtype)) return {e_.constant(r_.dtype, inf, lanes_)};
       return {e_.integer(r_.dtype, wide ? INT64_MAX : INT32_MAX, lanes_)};
     default: {
-      llvm::Value* least = is_real(r_.dtype) ? e_.constant(r_.dtype, -inf, lanes_)
-                                             : e_.integer(r_.dtype, wide ? INT64_MIN : INT32_MIN, lanes_);
+      llvm::Value* least = is_real(r_.dtype)
+                               ? e_.constant(r_.dtype, -inf, lanes_)
+                               : e_.integer(r_.dtype, wide ? INT64_MIN : INT32_MIN, lanes_);
       if (r_.code == Opcode::amax_) return {least};
       return {least, e_.integer(DType::i32, 0, lanes_)};
     }
@@ -27,11 +29,13 @@ llvm::Value* Reducer::better(llvm::Value* x, llvm::Value* than) const {
   const bool least = r_.code == Opcode::amin_;
   if (!is_real(r_.dtype)) return least ? ir.CreateICmpSLT(x, than) : ir.CreateICmpSGT(x, than);
   llvm::Value* beyond = least ? ir.CreateFCmpOLT(x, than) : ir.CreateFCmpOGT(x, than);
-  // A NaN takes its place and then keeps it, no comparison with it being true; argmax passes it over.
+  // A NaN takes its place and then keeps it, no comparison with it being true; argmax passes it
+  // over.
   return r_.code == Opcode::argmax_ ? beyond : ir.CreateOr(beyond, ir.CreateFCmpUNO(x, x));
 }
 
-Reducer::State Reducer::take(const State& state, llvm::Value* x, llvm::Value* position, llvm::Value* mask) const {
+Reducer::State Reducer::take(const State& state, llvm::Value* x, llvm::Value* position,
+                             llvm::Value* mask) const {
   auto& ir = e_.ir;
   if (r_.code == Opcode::sum_) {
     if (mask != nullptr) x = ir.CreateSelect(mask, x, identity()[0]);
@@ -47,7 +51,8 @@ Reducer::State Reducer::take(const State& state, llvm::Value* x, llvm::Value* po
 Reducer::State Reducer::merge(const State& a, const State& b) const {
   if (r_.code != Opcode::argmax_) return take(a, b[0], nullptr);
   auto& ir = e_.ir;
-  llvm::Value* equal = is_real(r_.dtype) ? ir.CreateFCmpOEQ(b[0], a[0]) : ir.CreateICmpEQ(b[0], a[0]);
+  llvm::Value* equal =
+      is_real(r_.dtype) ? ir.CreateFCmpOEQ(b[0], a[0]) : ir.CreateICmpEQ(b[0], a[0]);
   llvm::Value* earlier = ir.CreateAnd(equal, ir.CreateICmpSLT(b[1], a[1]));
   llvm::Value* chosen = ir.CreateOr(better(b[0], a[0]), earlier);
   return {ir.CreateSelect(chosen, b[0], a[0]), ir.CreateSelect(chosen, b[1], a[1])};
@@ -62,8 +67,10 @@ Reducer::State Reducer::across_lanes(State state) const {
     }
     State a, b;
     for (llvm::Value* x : state) {
-      a.push_back(half == 1 ? e_.ir.CreateExtractElement(x, std::uint64_t{0}) : e_.ir.CreateShuffleVector(x, low));
-      b.push_back(half == 1 ? e_.ir.CreateExtractElement(x, std::uint64_t{1}) : e_.ir.CreateShuffleVector(x, high));
+      a.push_back(half == 1 ? e_.ir.CreateExtractElement(x, std::uint64_t{0})
+                            : e_.ir.CreateShuffleVector(x, low));
+      b.push_back(half == 1 ? e_.ir.CreateExtractElement(x, std::uint64_t{1})
+                            : e_.ir.CreateShuffleVector(x, high));
     }
     state = Reducer(e_, r_, half).merge(a, b);
   }

@@ -1,5 +1,5 @@
-// Owns how a reduction accumulates: what it starts from, takes in, and how partial ones are merged. A
-// state is one value, of argmax two (the best so far and its position); each lane holds its own.
+// Owns how a reduction accumulates: what it starts from, takes in, and how partial ones are merged.
+// A state is one value, of argmax two (the best so far and its position); each lane holds its own.
 #pragma once
 
 #include <span>
@@ -10,9 +10,9 @@
 namespace gradc {
 
 struct Reduction {
-  Opcode code;               // sum, amax, amin, argmax
+  Opcode code;  // sum, amax, amin, argmax
   ValueId operand, result;
-  DType dtype;               // of the operand
+  DType dtype;  // of the operand
 };
 
 class Reducer {
@@ -26,16 +26,20 @@ class Reducer {
   // Of nothing: 0, −inf, +inf; argmax position 0.
   State identity() const;
   // `position` (i32) is asked for by argmax alone. Lanes that are off keep what they have.
-  State take(const State& state, llvm::Value* x, llvm::Value* position, llvm::Value* mask = nullptr) const;
-  // Of positions in `a` and then `b`; argmax prefers the lower position among equals, whatever the order.
+  State take(const State& state, llvm::Value* x, llvm::Value* position,
+             llvm::Value* mask = nullptr) const;
+  // Of positions in `a` and then `b`; argmax prefers the lower position among equals, whatever the
+  // order.
   State merge(const State& a, const State& b) const;
   // Merges the lanes, neighbours at half the width first, in log₂ steps.
   State across_lanes(State state) const;
   // The result from a finished state.
-  static llvm::Value* result(const Reduction& r, const State& state) { return state[r.code == Opcode::argmax_ ? 1 : 0]; }
+  static llvm::Value* result(const Reduction& r, const State& state) {
+    return state[r.code == Opcode::argmax_ ? 1 : 0];
+  }
 
  private:
-  llvm::Value* better(llvm::Value* x, llvm::Value* than) const;   // i1: x takes the place of `than`
+  llvm::Value* better(llvm::Value* x, llvm::Value* than) const;  // i1: x takes the place of `than`
   Emitter& e_;
   const Reduction& r_;
   int lanes_;

@@ -9,7 +9,8 @@ Accumulators::Accumulators(const RowsKernel& k, const Pass& pass, int tracks, in
     for (int t = 0; t < tracks; ++t) states_.push_back(reducer(r).identity());
 }
 
-Accumulators::Accumulators(const Accumulators& like, std::span<llvm::Value* const> flat) : Accumulators(like) {
+Accumulators::Accumulators(const Accumulators& like, std::span<llvm::Value* const> flat)
+    : Accumulators(like) {
   std::size_t next = 0;
   for (Reducer::State& s : states_)
     for (llvm::Value*& x : s) x = flat[next++];
@@ -21,7 +22,8 @@ std::vector<llvm::Value*> Accumulators::flat() const {
   return out;
 }
 
-void Accumulators::take(int reduction, int track, llvm::Value* x, llvm::Value* position, llvm::Value* mask) {
+void Accumulators::take(int reduction, int track, llvm::Value* x, llvm::Value* position,
+                        llvm::Value* mask) {
   Reducer::State& s = state(reduction, track);
   s = reducer(reduction).take(s, x, position, mask);
 }
@@ -76,7 +78,8 @@ void Saved::load(const Pass& pass, Values& values, llvm::Value* index) const {
   for (int s : pass.loads) {
     const ValueId v = k_.plan.saved[static_cast<std::size_t>(s)];
     const DType dtype = k_.e.kernel.type(v).dtype;
-    values.bind(v, k_.e.load(k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype, values.point().lanes));
+    values.bind(v, k_.e.load(k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
+                             values.point().lanes));
   }
 }
 
@@ -84,13 +87,15 @@ void Saved::store(const Pass& pass, Values& values, llvm::Value* index) const {
   for (int s : pass.saves) {
     const ValueId v = k_.plan.saved[static_cast<std::size_t>(s)];
     const DType dtype = k_.e.kernel.type(v).dtype;
-    k_.e.store(values.get(v), k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype, values.point().lanes);
+    k_.e.store(values.get(v), k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
+               values.point().lanes);
   }
 }
 
 // ---- passes and loops
 
-void run_pass(const RowsKernel& k, const Pass& pass, std::span<At> at, const Saved& saved, Accumulators& to) {
+void run_pass(const RowsKernel& k, const Pass& pass, std::span<At> at, const Saved& saved,
+              Accumulators& to) {
   for (At& a : at) {
     if (a.saved != nullptr) saved.load(pass, *a.values, a.saved);
     for (ValueId r : pass.roots) a.values->get(r);
@@ -101,28 +106,35 @@ void run_pass(const RowsKernel& k, const Pass& pass, std::span<At> at, const Sav
   }
   for (std::size_t t = 0; t < at.size(); ++t)
     for (int r = 0; r < k.reductions_in(pass); ++r)
-      to.take(r, static_cast<int>(t), at[t].values->get(k.reduction(pass, static_cast<std::size_t>(r)).operand),
+      to.take(r, static_cast<int>(t),
+              at[t].values->get(k.reduction(pass, static_cast<std::size_t>(r)).operand),
               at[t].position, at[t].values->point().mask);
 }
 
-Accumulators loop(const RowsKernel& k, llvm::Value* lo, llvm::Value* hi, std::int64_t step, const Accumulators& from,
+Accumulators loop(const RowsKernel& k, llvm::Value* lo, llvm::Value* hi, std::int64_t step,
+                  const Accumulators& from,
                   llvm::function_ref<void(llvm::Value* i, Accumulators& state)> body) {
   const std::vector<llvm::Value*> first = from.flat();
-  const auto last = k.e.loop(lo, hi, step, first, [&](llvm::Value* i, std::span<llvm::Value* const> carried) {
-    Accumulators state(from, carried);
-    body(i, state);
-    return state.flat();
-  });
+  const auto last =
+      k.e.loop(lo, hi, step, first, [&](llvm::Value* i, std::span<llvm::Value* const> carried) {
+        Accumulators state(from, carried);
+        body(i, state);
+        return state.flat();
+      });
   return Accumulators(from, last);
 }
 
-Accumulators in_blocks(const RowsKernel& k, const Pass& pass, int tracks, int lanes, std::int64_t extent, std::int64_t block,
-                       llvm::function_ref<Accumulators(llvm::Value* lo, llvm::Value* hi, const Accumulators& from)> body) {
+Accumulators in_blocks(
+    const RowsKernel& k, const Pass& pass, int tracks, int lanes, std::int64_t extent,
+    std::int64_t block,
+    llvm::function_ref<Accumulators(llvm::Value* lo, llvm::Value* hi, const Accumulators& from)>
+        body) {
   const Accumulators none(k, pass, tracks, lanes);
   if (none.empty() || extent <= block) return body(k.e.i64(0), k.e.i64(extent), none);
-  return loop(k, k.e.i64(0), k.e.i64(extent), block, none, [&](llvm::Value* i, Accumulators& state) {
-    state.merge(body(i, k.e.min(k.e.add(i, block), k.e.i64(extent)), none));
-  });
+  return loop(k, k.e.i64(0), k.e.i64(extent), block, none,
+              [&](llvm::Value* i, Accumulators& state) {
+                state.merge(body(i, k.e.min(k.e.add(i, block), k.e.i64(extent)), none));
+              });
 }
 
 void read_for_row(const RowsKernel& k, std::size_t p, Values& row) {

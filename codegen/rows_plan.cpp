@@ -43,7 +43,8 @@ void visit(const Emitter& e, const std::vector<ValueId>& roots, Enter enter) {
     if (!def.valid()) continue;
     const Op& op = e.kernel.op(def);
     // What an address operation moves is no value of its own.
-    pending.insert(pending.end(), op.operands.begin() + (is_address_op(op.code) ? 1 : 0), op.operands.end());
+    pending.insert(pending.end(), op.operands.begin() + (is_address_op(op.code) ? 1 : 0),
+                   op.operands.end());
   }
 }
 
@@ -78,7 +79,7 @@ RowsPlan plan_rows(const Emitter& e, bool keep) {
   RowsPlan plan;
   const Region& body = e.kernel.body();
   std::vector<int> stage(e.kernel.values.size());
-  std::vector<std::pair<int, int>> at;   // pass and index of each reduction
+  std::vector<std::pair<int, int>> at;  // pass and index of each reduction
   int last = 0;
   for (OpId o : body.ops) {
     const Op& op = e.kernel.op(o);
@@ -111,27 +112,30 @@ RowsPlan plan_rows(const Emitter& e, bool keep) {
   for (int i : plan.row_results) rows.push_back(body.results[static_cast<std::size_t>(i)]);
   visit(e, rows, [&](ValueId v) {
     const OpId def = e.kernel.value(v).def;
-    if (!def.valid() || is_address_op(e.kernel.op(def).code)) plan.row_reads.emplace_back(v, stage[v.index]);
+    if (!def.valid() || is_address_op(e.kernel.op(def).code))
+      plan.row_reads.emplace_back(v, stage[v.index]);
     return !def.valid() || facts(e.kernel.op(def).code).kind != Kind::reduce;
   });
   for (const auto& [pass, index] : stores)
     if (e.instance.buffers[static_cast<std::size_t>(e.argument_count() + index)].alias >= 0)
       for (const auto& [v, s] : plan.row_reads)
-        if (e.kernel.value(v).def.valid()) {   // an argument of its own kind is no result's place
+        if (e.kernel.value(v).def.valid()) {  // an argument of its own kind is no result's place
           plan.guarded = true;
           last = std::max(last, s);
         }
   plan.passes.resize(static_cast<std::size_t>(last) + 1);
   for (const auto& [pass, index] : at) {
     plan.passes[static_cast<std::size_t>(pass)].reductions.push_back(index);
-    plan.passes[static_cast<std::size_t>(pass)].roots.push_back(plan.reductions[static_cast<std::size_t>(index)].operand);
+    plan.passes[static_cast<std::size_t>(pass)].roots.push_back(
+        plan.reductions[static_cast<std::size_t>(index)].operand);
   }
   for (auto [pass, index] : stores) {
     // What lies in an operand's place is written when nothing reads that operand any more.
     const std::size_t buffer = static_cast<std::size_t>(e.argument_count() + index);
     if (e.instance.buffers[buffer].alias >= 0) pass = last;
     plan.passes[static_cast<std::size_t>(pass)].stores.push_back(index);
-    plan.passes[static_cast<std::size_t>(pass)].roots.push_back(body.results[static_cast<std::size_t>(index)]);
+    plan.passes[static_cast<std::size_t>(pass)].roots.push_back(
+        body.results[static_cast<std::size_t>(index)]);
   }
   if (keep) choose_saved(e, plan);
   for (Pass& pass : plan.passes)

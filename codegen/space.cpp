@@ -17,8 +17,10 @@ bool is_address_op(Opcode code) {
     case Opcode::place_:
     case Opcode::concat_:
     case Opcode::gather_:
-    case Opcode::bound_: return true;
-    default: return false;
+    case Opcode::bound_:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -53,7 +55,8 @@ struct Space::Form {
   }
 };
 
-Space::Space(const Emitter& e, std::span<const ValueId> roots) : e_(e), pinned_(e.kernel.axes.size()) {
+Space::Space(const Emitter& e, std::span<const ValueId> roots)
+    : e_(e), pinned_(e.kernel.axes.size()) {
   std::vector<bool> met(e.kernel.values.size());
   std::vector<ValueId> pending;
   const auto push = [&](ValueId v) {
@@ -75,7 +78,10 @@ Space::Space(const Emitter& e, std::span<const ValueId> roots) : e_(e), pinned_(
       trace(v, v, std::move(forms), scalars);
       for (ValueId s : scalars) push(s);
     } else if (op->code == Opcode::uniform_) {
-      Walk w{.value = v, .axes = axes, .stride = std::vector<std::int64_t>(n), .irregular = std::vector<bool>(n)};
+      Walk w{.value = v,
+             .axes = axes,
+             .stride = std::vector<std::int64_t>(n),
+             .irregular = std::vector<bool>(n)};
       std::int64_t stride = 1;
       for (int i = axes.size() - 1; i >= 0; --i) {
         w.stride[axes[i].index] = stride;
@@ -91,15 +97,19 @@ Space::Space(const Emitter& e, std::span<const ValueId> roots) : e_(e), pinned_(
   for (int b = e.argument_count(); b < e.buffer_count(); ++b) {
     const ValueId v = e.buffer_value(b);
     if (std::find(roots.begin(), roots.end(), v) == roots.end()) continue;
-    Walk w{.buffer = b, .store = true, .value = v, .axes = e.kernel.type(v).axes, .stride = std::vector<std::int64_t>(n),
+    Walk w{.buffer = b,
+           .store = true,
+           .value = v,
+           .axes = e.kernel.type(v).axes,
+           .stride = std::vector<std::int64_t>(n),
            .irregular = std::vector<bool>(n)};
     for (AxisId a : w.axes) w.stride[a.index] = e.stride(b, a);
     walks_.push_back(std::move(w));
   }
 }
 
-// Follows address operations from `v`, at positions `forms` along its axes, to the arguments that `read`
-// comes from. Index values and run-time scalars go to `pending`.
+// Follows address operations from `v`, at positions `forms` along its axes, to the arguments that
+// `read` comes from. Index values and run-time scalars go to `pending`.
 void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<ValueId>& pending) {
   const std::size_t n = forms.size();
   const auto pin = [&](AxisId a) {
@@ -117,7 +127,9 @@ void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<
         at(a.from) = f;
         break;
       }
-      case Opcode::pick_: at(a.from) = Form(n); break;
+      case Opcode::pick_:
+        at(a.from) = Form(n);
+        break;
       case Opcode::slice_: {
         if (op->operands.size() > 1) pin(a.to);
         Form f(n);
@@ -147,7 +159,9 @@ void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<
         break;
       }
       case Opcode::shift_:
-      case Opcode::bound_: pin(a.from); break;
+      case Opcode::bound_:
+        pin(a.from);
+        break;
       case Opcode::pad_: {
         pin(a.from);
         Form f(n);
@@ -158,7 +172,9 @@ void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<
         at(a.to) = f;
         break;
       }
-      case Opcode::place_: pin(a.to); break;
+      case Opcode::place_:
+        pin(a.to);
+        break;
       case Opcode::gather_: {
         pending.push_back(op->operands[1]);
         Form f(n);
@@ -174,14 +190,19 @@ void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<
           trace(op->operands[i], read, std::move(inner), pending);
         }
         return;
-      default: internal_error("an operation that is no address operation reads an argument in a kernel");
+      default:
+        internal_error("an operation that is no address operation reads an argument in a kernel");
     }
     if (op->operands.size() > 1 && op->code != Opcode::gather_) pending.push_back(op->operands[1]);
     v = op->operands[0];
   }
   const std::vector<ValueId>& arguments = e_.kernel.body().arguments;
-  Walk w{.buffer = static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin()), .value = read,
-         .axes = e_.kernel.type(read).axes, .stride = std::vector<std::int64_t>(n), .irregular = std::vector<bool>(n)};
+  Walk w{.buffer =
+             static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin()),
+         .value = read,
+         .axes = e_.kernel.type(read).axes,
+         .stride = std::vector<std::int64_t>(n),
+         .irregular = std::vector<bool>(n)};
   Form offset(n);
   for (AxisId x : e_.kernel.type(v).axes)
     if (const std::int64_t stride = e_.stride(w.buffer, x); stride != 0 && e_.kernel.extent(x) != 1)
@@ -199,7 +220,8 @@ bool Space::composes(AxisId outer, const Dimension& inner) const {
   });
 }
 
-// By which axes are sorted: the largest stride in memory of any store, or of any load where none has it.
+// By which axes are sorted: the largest stride in memory of any store, or of any load where none
+// has it.
 std::int64_t Space::order(AxisId a) const {
   std::int64_t stored = 0, loaded = 0;
   for (const Walk& w : walks_)
@@ -211,7 +233,8 @@ std::vector<Dimension> Space::dimensions(const AxisList& axes) const {
   std::vector<AxisId> sorted;
   for (AxisId a : axes)
     if (e_.kernel.extent(a) != 1) sorted.push_back(a);
-  std::stable_sort(sorted.begin(), sorted.end(), [&](AxisId a, AxisId b) { return order(a) > order(b); });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](AxisId a, AxisId b) { return order(a) > order(b); });
   std::vector<Dimension> out;  // innermost first
   for (std::size_t i = sorted.size(); i-- > 0;) {
     const AxisId a = sorted[i];
@@ -234,7 +257,10 @@ double Space::cost(const std::vector<Dimension>& all, const Dimension& lane, int
   for (const Walk& w : walks_) {
     if (w.buffer < 0 || (w.store && !has_axis(lane, w.axes))) continue;
     const std::int64_t stride = w.stride[lane.axis.index];
-    double c = w.irregular[lane.axis.index] ? gathered : stride == 1 ? 1 : stride == 0 ? broadcast : gathered;
+    double c = w.irregular[lane.axis.index] ? gathered
+               : stride == 1                ? 1
+               : stride == 0                ? broadcast
+                                            : gathered;
     if (w.store) c = stride == 1 ? 2 : gathered * 2;
     each += c;
   }
@@ -252,7 +278,8 @@ std::int64_t product(std::span<const Dimension> dimensions) {
 }
 
 bool has_axis(const Dimension& d, const AxisList& axes) {
-  return std::any_of(d.members.begin(), d.members.end(), [&](AxisId a) { return axes.contains(a); });
+  return std::any_of(d.members.begin(), d.members.end(),
+                     [&](AxisId a) { return axes.contains(a); });
 }
 
 // ---- points
@@ -261,8 +288,8 @@ namespace {
 constexpr std::int64_t any_multiple = std::int64_t{1} << 30;  // 0 is a multiple of everything
 }
 
-void set_dimension(Emitter& e, Point& point, const Dimension& d, llvm::Value* first, std::int64_t step,
-                   std::int64_t multiple) {
+void set_dimension(Emitter& e, Point& point, const Dimension& d, llvm::Value* first,
+                   std::int64_t step, std::int64_t multiple) {
   for (AxisId a : d.members) set_axis(point, a, e.i64(0), 0, any_multiple);
   set_axis(point, d.axis, first, step, multiple);
 }
@@ -278,70 +305,6 @@ void set_decoded(Emitter& e, Point& point, std::span<const Dimension> dims, llvm
     set_dimension(e, point, dims[i], i == 0 ? index : e.ir.CreateURem(index, e.i64(extent)));
     if (i != 0) index = e.ir.CreateUDiv(index, e.i64(extent));
   }
-}
-
-// ---- values
-
-namespace {
-
-// Operands that are evaluated at the same point as the operation: all of an elementwise one, index and
-// run-time scalars of address operations, of the whole chain of them.
-void operands_here(const Emitter& e, ValueId v, std::vector<ValueId>& out) {
-  std::vector<ValueId> chain{v};
-  while (!chain.empty()) {
-    const Op* op = definition(e, chain.back());
-    const bool first = chain.back() == v;
-    chain.pop_back();
-    if (op == nullptr) continue;
-    if (!is_address_op(op->code)) {
-      if (first) out.insert(out.end(), op->operands.begin(), op->operands.end());
-      continue;
-    }
-    if (op->code == Opcode::concat_) {
-      chain.insert(chain.end(), op->operands.begin(), op->operands.end());
-      continue;
-    }
-    out.insert(out.end(), op->operands.begin() + 1, op->operands.end());
-    chain.push_back(op->operands[0]);
-  }
-}
-
-}  // namespace
-
-std::vector<ValueId> invariant_values(const Emitter& e, std::span<const ValueId> roots,
-                                      std::span<const Dimension> inner) {
-  std::vector<ValueId> out, pending(roots.begin(), roots.end());
-  std::vector<bool> met(e.kernel.values.size());
-  while (!pending.empty()) {
-    const ValueId v = pending.back();
-    pending.pop_back();
-    if (met[v.index]) continue;
-    met[v.index] = true;
-    const Op* op = definition(e, v);
-    if (op != nullptr && op->code == Opcode::constant_) continue;
-    const AxisList& axes = e.kernel.type(v).axes;
-    if (std::none_of(inner.begin(), inner.end(), [&](const Dimension& d) { return has_axis(d, axes); }))
-      out.push_back(v);
-    else
-      operands_here(e, v, pending);
-  }
-  return out;
-}
-
-int work(const Emitter& e, std::span<const ValueId> roots) {
-  std::vector<ValueId> pending(roots.begin(), roots.end());
-  std::vector<bool> met(e.kernel.values.size());
-  int total = 0;
-  while (!pending.empty()) {
-    const ValueId v = pending.back();
-    pending.pop_back();
-    if (met[v.index]) continue;
-    met[v.index] = true;
-    const Op* op = definition(e, v);
-    total += op == nullptr ? 1 : std::max(facts(op->code).cost, is_address_op(op->code) ? 1 : 0);
-    operands_here(e, v, pending);
-  }
-  return total;
 }
 
 }  // namespace gradc

@@ -261,8 +261,9 @@ llvm::Value* Values::read_argument(ValueId v, const Place& place) {
   if (mask == nullptr) mask = e_.integer(DType::boolean, 1, lanes);
   if (!linear(offset)) return e_.gather(base, offset.each, dtype, lanes, mask);
   // Constant distances from one address: a gather with narrow indices.
-  return e_.gather(e_.at(base, offset.first, dtype), every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes),
-                   dtype, lanes, mask);
+  return e_.gather(e_.at(base, offset.first, dtype),
+                   every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes), dtype, lanes,
+                   mask);
 }
 
 void Values::store_result(int r, llvm::Value* x) {
@@ -275,8 +276,8 @@ void Values::store_result(int r, llvm::Value* x) {
   llvm::Value* mask = point_.mask;
   if (mask == nullptr && lanes > 1) mask = e_.integer(DType::boolean, 1, lanes);
   if (!linear(offset)) return e_.scatter(x, base, offset.each, dtype, lanes, mask);
-  e_.scatter(x, e_.at(base, offset.first, dtype), every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes),
-             dtype, lanes, mask);
+  e_.scatter(x, e_.at(base, offset.first, dtype),
+             every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes), dtype, lanes, mask);
 }
 
 void Values::store_result(int r) {

@@ -37,7 +37,7 @@ class Values {
   // A value that is the same in every lane, as one element: a gather by it reads consecutive
   // elements.
   void bind_uniform(ValueId v, llvm::Value* x) { uniform_[v.index] = x; }
-  llvm::Value* get(ValueId v);  // `lanes` elements, dtype as in registers
+  llvm::Value* get(ValueId v);     // `lanes` elements, dtype as in registers
   llvm::Value* scalar(ValueId v);  // of a value without axes: one element
   // Stores x, the result `r` (0 for the first), at the point.
   void store_result(int r, llvm::Value* x);
@@ -58,7 +58,7 @@ class Values {
   Emitter& e_;
   Point point_;
   std::vector<llvm::Value*> known_, uniform_;  // by ValueId.index
-  std::vector<int> argument_;  // by ValueId.index: which buffer, or −1
+  std::vector<int> argument_;                  // by ValueId.index: which buffer, or −1
   std::unique_ptr<Values> scalars_;
 };
 

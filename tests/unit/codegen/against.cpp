@@ -31,15 +31,19 @@ std::string difference(const Array& got, const Array& expected, const Tolerance&
   for (double x : expected.real)
     if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
   for (std::size_t i = 0; i < expected.real.size(); ++i) {
-    const double g = got.real[i], e = single ? static_cast<double>(static_cast<float>(expected.real[i])) : expected.real[i];
+    const double g = got.real[i],
+                 e = single ? static_cast<double>(static_cast<float>(expected.real[i]))
+                            : expected.real[i];
     if (std::isnan(e) ? std::isnan(g) : g == e) continue;
     const int digits = single ? 23 : 52, least = single ? -126 : -1022;
     // A result beyond the largest float may round either way within the tolerance.
     const double size = std::isfinite(e) ? e : (single ? 0x1p127 : 0x1p1023);
     const int exponent = size == 0 ? least : std::max(std::ilogb(size), least);
-    const double allowed = tolerance.ulps * std::ldexp(1.0, exponent - digits) + tolerance.absolute * largest;
+    const double allowed =
+        tolerance.ulps * std::ldexp(1.0, exponent - digits) + tolerance.absolute * largest;
     if (std::abs(g - expected.real[i]) <= allowed) continue;
-    return fmt::format("element {} is {} ({:a}), not {} ({:a})", i, g, g, expected.real[i], expected.real[i]);
+    return fmt::format("element {} is {} ({:a}), not {} ({:a})", i, g, g, expected.real[i],
+                       expected.real[i]);
   }
   return "";
 }
@@ -72,12 +76,15 @@ void check_kernel_against_interpreter(const Program& program, const Trial& trial
     for (int way : trial.layouts) {
       KernelInstance instance{id, {}};
       for (std::size_t b = 0; b < body.arguments.size() + body.results.size(); ++b) {
-        const ValueId v = b < body.arguments.size() ? body.arguments[b] : body.results[b - body.arguments.size()];
+        const ValueId v =
+            b < body.arguments.size() ? body.arguments[b] : body.results[b - body.arguments.size()];
         const int which = way == 2 ? 1 : way == 3 ? static_cast<int>(b) % 3 : 0;
-        instance.buffers.push_back(layout(f, f.type(v), order_of(f.type(v).axes.size(), which), way == 0 ? 0 : 3));
+        instance.buffers.push_back(
+            layout(f, f.type(v), order_of(f.type(v).axes.size(), which), way == 0 ? 0 : 3));
       }
       for (const auto& [result, argument] : trial.aliases) {
-        BufferLayout& lies = instance.buffers[body.arguments.size() + static_cast<std::size_t>(result)];
+        BufferLayout& lies =
+            instance.buffers[body.arguments.size() + static_cast<std::size_t>(result)];
         lies = instance.buffers[static_cast<std::size_t>(argument)];
         lies.alias = argument;
       }
@@ -85,13 +92,14 @@ void check_kernel_against_interpreter(const Program& program, const Trial& trial
       const std::vector<Array> one = execution.run(arguments, 1);
       for (std::size_t r = 0; r < one.size(); ++r) {
         const std::string why = difference(one[r], (*expected)[r], trial.tolerance);
-        CHECK_MESSAGE(why.empty(), "target ", target.name, ", layout ", way, ", result ", r, ": ", why);
+        CHECK_MESSAGE(why.empty(), "target ", target.name, ", layout ", way, ", result ", r, ": ",
+                      why);
       }
       for (int workers : {2, 3}) {
         const std::vector<Array> more = execution.run(arguments, workers);
         for (std::size_t r = 0; r < one.size(); ++r)
-          CHECK_MESSAGE(same_bits(one[r], more[r]), "target ", target.name, ", layout ", way, ", result ", r, ", ",
-                        workers, " workers");
+          CHECK_MESSAGE(same_bits(one[r], more[r]), "target ", target.name, ", layout ", way,
+                        ", result ", r, ", ", workers, " workers");
       }
     }
 }

@@ -2,10 +2,12 @@
 #include "unit/codegen/execute.h"
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 namespace gradc::testing {
 namespace {
@@ -81,16 +83,47 @@ void get(const std::byte* from, DType dtype, Array& to, std::int64_t i) {
   }
 }
 
-struct Scratch {
-  explicit Scratch(std::int64_t bytes)
-      : space(static_cast<std::size_t>(bytes + 128), std::byte{0xff}) {}
-  std::byte* base() {
-    return reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(space.data()) + 63) / 64 *
-                                        64);
+// Memory between two pages that cannot be touched: it ends at the second one, or begins at the
+// first; what is left of its pages on the other side is marked.
+class Fenced {
+ public:
+  Fenced(std::size_t size, bool at_end, std::byte fill) : size_(size), at_end_(at_end) {
+    body_ = (size + page - 1) / page * page;
+    void* got = mmap(nullptr, body_ + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(got != MAP_FAILED);
+    map_ = static_cast<std::byte*>(got);
+    if (body_ == 0) return;
+    REQUIRE(mprotect(map_ + page, body_, PROT_READ | PROT_WRITE) == 0);
+    std::memset(map_ + page, static_cast<int>(mark), body_);
+    std::memset(base(), static_cast<int>(fill), size);
   }
-  std::vector<std::byte>
-      space;  // all bits set: NaN in every real, where a kernel reads before it writes
+  Fenced(Fenced&& other) noexcept : size_(other.size_), body_(other.body_), at_end_(other.at_end_) {
+    std::swap(map_, other.map_);
+  }
+  Fenced& operator=(Fenced&&) = delete;
+  ~Fenced() {
+    if (map_ != nullptr) munmap(map_, body_ + 2 * page);
+  }
+  std::byte* base() const { return map_ + page + (at_end_ ? body_ - size_ : 0); }
+  bool kept() const {
+    const std::byte* from = at_end_ ? map_ + page : base() + size_;
+    for (std::size_t i = 0; i < body_ - size_; ++i)
+      if (from[i] != mark) return false;
+    return true;
+  }
+
+ private:
+  static constexpr std::size_t page = 4096;
+  static constexpr std::byte mark{0xa5};
+  std::byte* map_ = nullptr;
+  std::size_t size_, body_ = 0;
+  bool at_end_;
 };
+
+// All bits set: NaN in every real, where a kernel reads before it writes.
+Fenced scratch(std::int64_t bytes) {
+  return Fenced((static_cast<std::size_t>(bytes) + 63) / 64 * 64, true, std::byte{0xff});
+}
 
 }  // namespace
 
@@ -132,8 +165,7 @@ std::int64_t elements_of(const Function& f, const Type& type, const BufferLayout
 }
 
 Execution::Execution(const Program& program, KernelInstance instance, const Target& target)
-    : instance_(std::move(instance)),
-      kernel_(program.function(instance_.kernel)) {
+    : instance_(std::move(instance)), kernel_(program.function(instance_.kernel)) {
   Result<Compiled> compiled = compile(program, instance_, target);
   if (!compiled.ok()) FAIL(compiled.failure().diagnostics[0].message);
   compiled_ = std::move(*compiled);
@@ -144,11 +176,8 @@ Execution::Execution(const Program& program, KernelInstance instance, const Targ
 
 std::vector<Array> Execution::run(const std::vector<Array>& arguments, int workers) {
   const Region& body = kernel_.body();
-  std::vector<std::vector<std::byte>> memory;
+  std::vector<std::optional<Fenced>> memory;
   std::vector<std::byte*> buffers;
-  // A guard on either side of a buffer shows writes that miss it.
-  constexpr std::size_t guard = 64;
-  constexpr std::byte mark{0xa5};
   for (std::size_t b = 0; b < instance_.buffers.size(); ++b) {
     const bool result = b >= body.arguments.size();
     const ValueId v = result ? body.results[b - body.arguments.size()] : body.arguments[b];
@@ -161,27 +190,22 @@ std::vector<Array> Execution::run(const std::vector<Array>& arguments, int worke
     }
     const auto size = static_cast<std::size_t>(elements_of(kernel_, type, lies)) *
                       static_cast<std::size_t>(bytes(type.dtype));
-    memory.back().assign(size + 2 * guard, mark);
-    buffers.push_back(memory.back().data() + guard);
+    memory.back().emplace(size, workers != 2, std::byte{0xa5});
+    buffers.push_back(memory.back()->base());
     if (!result)
       for_elements(kernel_, type, lies, [&](std::int64_t i, std::int64_t offset) {
         put(buffers[b] + offset * bytes(type.dtype), type.dtype, arguments[b], i);
       });
   }
-  Scratch shared(compiled_.shared_bytes);
-  std::vector<Scratch> local;
-  for (int w = 0; w < workers; ++w) local.emplace_back(compiled_.local_bytes);
+  const Fenced shared = scratch(compiled_.shared_bytes);
+  std::vector<Fenced> local;
+  for (int w = 0; w < workers; ++w) local.push_back(scratch(compiled_.local_bytes));
   for (int phase = 0; phase < compiled_.phases; ++phase)
     for (int w = workers - 1; w >= 0; --w)
       fn_(buffers.data(), w, workers, phase, shared.base(),
           local[static_cast<std::size_t>(w)].base());
-  for (std::size_t b = 0; b < memory.size(); ++b) {
-    const std::vector<std::byte>& m = memory[b];
-    bool kept = true;
-    for (std::size_t i = 0; i < guard && !m.empty(); ++i)
-      kept = kept && m[i] == mark && m[m.size() - 1 - i] == mark;
-    CHECK_MESSAGE(kept, "a kernel writes outside buffer ", b);
-  }
+  for (std::size_t b = 0; b < memory.size(); ++b)
+    CHECK_MESSAGE((!memory[b] || memory[b]->kept()), "a kernel writes outside buffer ", b);
   std::vector<Array> out;
   for (std::size_t r = 0; r < body.results.size(); ++r) {
     const std::size_t b = body.arguments.size() + r;

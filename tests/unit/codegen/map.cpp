@@ -1,5 +1,6 @@
-// Map kernels against the interpreter: every elementwise operation on special values, generated from
-// ir/ops.def; every address operation; broadcasts, orders of axes, tails; in place; random draws.
+// Map kernels against the interpreter: every elementwise operation on special values, generated
+// from ir/ops.def; every address operation; broadcasts, orders of axes, tails; in place; random
+// draws.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -14,12 +15,16 @@ using namespace gradc::testing;
 
 namespace {
 
-constexpr double inf = std::numeric_limits<double>::infinity(), not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double inf = std::numeric_limits<double>::infinity(),
+                 not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 // Values of a dtype where operations have edges.
 std::vector<double> special_reals(DType d) {
-  std::vector<double> out{0, -0.0, 1, -1, 0.5, -2.5, 3, 7.25, -8, 100.5, 1e-3, 88.5, -87.5, -103.5, 1e6, -3e7, 1e10, inf, -inf, not_a_number};
-  if (d == DType::f32) out.insert(out.end(), {0x1p-149, -0x1p-130, 0x1p-126, 0x1.fffffep127, -0x1.fffffep127, 0x1p24 + 2});
+  std::vector<double> out{0,    -0.0, 1,     -1,     0.5, -2.5, 3,    7.25, -8,   100.5,
+                          1e-3, 88.5, -87.5, -103.5, 1e6, -3e7, 1e10, inf,  -inf, not_a_number};
+  if (d == DType::f32)
+    out.insert(out.end(),
+               {0x1p-149, -0x1p-130, 0x1p-126, 0x1.fffffep127, -0x1.fffffep127, 0x1p24 + 2});
   if (d == DType::f32)
     for (double& x : out) x = static_cast<float>(x);
   return out;
@@ -31,7 +36,8 @@ std::vector<std::int64_t> special_integers(DType d) {
   return out;
 }
 
-// `count` arrays whose elements together take all combinations of special values, and random ones behind.
+// `count` arrays whose elements together take all combinations of special values, and random ones
+// behind.
 std::vector<Array> combinations(DType d, int count, std::int64_t& n) {
   const std::vector<double> reals = special_reals(d);
   const std::vector<std::int64_t> integers = special_integers(d);
@@ -46,12 +52,17 @@ std::vector<Array> combinations(DType d, int count, std::int64_t& n) {
     Array a = Array::zeros(d, {n});
     for (std::int64_t k = 0; k < n; ++k) {
       state = state * 6364136223846793005u + 1442695040888963407u;
-      const auto at = static_cast<std::size_t>(k), which = static_cast<std::size_t>(k / period % kinds);
+      const auto at = static_cast<std::size_t>(k),
+                 which = static_cast<std::size_t>(k / period % kinds);
       const double unit = static_cast<double>(state >> 11) * 0x1p-53;
       if (is_real(d))
-        a.real[at] = k < all ? reals[which] : static_cast<float>((unit - 0.5) * (k % 2 == 0 ? 8 : 200));
+        a.real[at] =
+            k < all ? reals[which] : static_cast<float>((unit - 0.5) * (k % 2 == 0 ? 8 : 200));
       else
-        a.integer[at] = k < all ? integers[which] : static_cast<std::int64_t>(state >> 40) % (d == DType::boolean ? 2 : 50) - (d == DType::boolean ? 0 : 20);
+        a.integer[at] =
+            k < all ? integers[which]
+                    : static_cast<std::int64_t>(state >> 40) % (d == DType::boolean ? 2 : 50) -
+                          (d == DType::boolean ? 0 : 20);
     }
     out.push_back(std::move(a));
   }
@@ -96,19 +107,25 @@ TEST_CASE("every elementwise operation of every dtype, on special values") {
       p.functions.push_back(std::move(f));
       CAPTURE(static_cast<int>(d));
       CAPTURE(static_cast<int>(kind));
-      check_kernel_against_interpreter(p, {.tolerance = {.ulps = d == DType::f64 ? 4.0 : 2.0}, .arguments = arguments, .layouts = {0}});
+      check_kernel_against_interpreter(p, {.tolerance = {.ulps = d == DType::f64 ? 4.0 : 2.0},
+                                           .arguments = arguments,
+                                           .layouts = {0}});
     }
   CHECK(tried > 90);
 }
 
 TEST_CASE("select takes one branch whatever the other holds") {
   for (DType d : dtypes) {
-    const Program p = kernel_program(fmt::format(
-        "kernel @k map(%c: bool[n=100], %a: {0}[n], %b: {0}[m=3 n]) -> {0}[m n] {{\n  %r = select %c, %a, %b -> {0}[m n]\n  return %r\n}}\n", name(d)));
+    const Program p = kernel_program(
+        fmt::format("kernel @k map(%c: bool[n=100], %a: {0}[n], %b: {0}[m=3 n]) -> {0}[m n] {{\n  "
+                    "%r = select %c, %a, %b -> {0}[m n]\n  return %r\n}}\n",
+                    name(d)));
     const Function& f = p.function(p.find("k"));
     std::vector<Array> arguments;
-    for (ValueId v : f.body().arguments) arguments.push_back(random_array(f, f.type(v), 5 + arguments.size()));
-    for (std::size_t i = 0; i < arguments[1].real.size(); i += 3) arguments[1].real[i] = i % 2 == 0 ? not_a_number : inf;
+    for (ValueId v : f.body().arguments)
+      arguments.push_back(random_array(f, f.type(v), 5 + arguments.size()));
+    for (std::size_t i = 0; i < arguments[1].real.size(); i += 3)
+      arguments[1].real[i] = i % 2 == 0 ? not_a_number : inf;
     check_kernel_against_interpreter(p, {.arguments = arguments, .layouts = {0, 2}});
   }
 }
@@ -117,11 +134,16 @@ TEST_CASE("division by constants, which takes other ways than division by values
   for (std::int64_t b : {1, 2, 7, 64, -3, -1, 0})
     for (const char* dtype : {"i32", "i64"}) {
       CAPTURE(b);
-      const Program p = kernel_program(fmt::format(
-          "kernel @k map(%a: {0}[n=300]) -> {0}[n], {0}[n] {{\n  %c = constant {1} -> {0}[]\n  %q = floordiv %a, %c -> {0}[n]\n"
-          "  %m = mod %a, %c -> {0}[n]\n  return %q, %m\n}}\n", dtype, b));
+      const Program p =
+          kernel_program(fmt::format("kernel @k map(%a: {0}[n=300]) -> {0}[n], {0}[n] {{\n  %c = "
+                                     "constant {1} -> {0}[]\n  %q = floordiv %a, %c -> {0}[n]\n"
+                                     "  %m = mod %a, %c -> {0}[n]\n  return %q, %m\n}}\n",
+                                     dtype, b));
       Array a = Array::zeros(dtype[1] == '3' ? DType::i32 : DType::i64, {300});
-      for (int i = 0; i < 300; ++i) a.integer[static_cast<std::size_t>(i)] = i < 290 ? i - 145 : i % 2 == 0 ? INT32_MIN + i - 290 : INT32_MAX - i + 290;
+      for (int i = 0; i < 300; ++i)
+        a.integer[static_cast<std::size_t>(i)] = i < 290      ? i - 145
+                                                 : i % 2 == 0 ? INT32_MIN + i - 290
+                                                              : INT32_MAX - i + 290;
       check_kernel_against_interpreter(p, {.arguments = {a}, .layouts = {0}});
     }
 }
@@ -130,34 +152,45 @@ TEST_CASE("broadcasts, orders of axes and tails of every length") {
   int turn = 0;
   for (int n : {1, 2, 7, 15, 16, 17, 63, 65, 100, 257}) {
     CAPTURE(n);
-    const Program p = kernel_program(fmt::format(
-        "kernel @k map(%x: f32[a=3 b=5 c={0}], %y: f32[c], %z: f32[b a], %s: f32[], %i: i32[c a]) -> f32[c a b], bool[b a c] {{\n"
-        "  %u = mul %x, %y -> f32[a b c]\n  %v = add %u, %z -> f32[a b c]\n  %w = exp %z -> f32[b a]\n  %o = mul %v, %w -> f32[a b c]\n"
-        "  %q = cast %i -> f32[c a]\n  %r = sub %o, %q -> f32[c a b]\n  %t = mul %r, %s -> f32[c a b]\n"
-        "  %l = lt %u, %s -> bool[b a c]\n  return %t, %l\n}}\n", n));
-    check_kernel_against_interpreter(p, {.tolerance = {.ulps = 4, .absolute = 1e-6}, .layouts = {turn % 4, (turn + 1) % 4}});
+    const Program p = kernel_program(
+        fmt::format("kernel @k map(%x: f32[a=3 b=5 c={0}], %y: f32[c], %z: f32[b a], %s: f32[], "
+                    "%i: i32[c a]) -> f32[c a b], bool[b a c] {{\n"
+                    "  %u = mul %x, %y -> f32[a b c]\n  %v = add %u, %z -> f32[a b c]\n  %w = exp "
+                    "%z -> f32[b a]\n  %o = mul %v, %w -> f32[a b c]\n"
+                    "  %q = cast %i -> f32[c a]\n  %r = sub %o, %q -> f32[c a b]\n  %t = mul %r, "
+                    "%s -> f32[c a b]\n"
+                    "  %l = lt %u, %s -> bool[b a c]\n  return %t, %l\n}}\n",
+                    n));
+    check_kernel_against_interpreter(
+        p, {.tolerance = {.ulps = 4, .absolute = 1e-6}, .layouts = {turn % 4, (turn + 1) % 4}});
     ++turn;
   }
   // Extents 0 and 1, no axes at all.
   for (const char* axes : {"a=0 b=3", "a=3 b=0", "a=1 b=1", "a=1 b=40", "a=40 b=1"}) {
     CAPTURE(axes);
-    const Program p = kernel_program(fmt::format(
-        "kernel @k map(%x: f32[{}], %y: f32[a]) -> f32[b a] {{\n  %r = add %x, %y -> f32[b a]\n  return %r\n}}\n", axes));
+    const Program p =
+        kernel_program(fmt::format("kernel @k map(%x: f32[{}], %y: f32[a]) -> f32[b a] {{\n  %r = "
+                                   "add %x, %y -> f32[b a]\n  return %r\n}}\n",
+                                   axes));
     check_kernel_against_interpreter(p, {});
   }
 }
 
 TEST_CASE("scalars of 64 bits, as the optimizer's corrections are") {
   const Program p = kernel_program(
-      "kernel @k map(%step: i64[], %lr: f32[]) -> f64[], f32[], i64[] {\n  %one = constant 1 -> i64[]\n  %t = add %step, %one -> i64[]\n"
-      "  %f = cast %t -> f64[]\n  %b = constant 0.95 -> f64[]\n  %p = pow %b, %f -> f64[]\n  %u = constant 1.0 -> f64[]\n"
-      "  %c = sub %u, %p -> f64[]\n  %q = sqrt %c -> f64[]\n  %s = cast %q -> f32[]\n  %r = mul %s, %lr -> f32[]\n  return %c, %r, %t\n}\n");
+      "kernel @k map(%step: i64[], %lr: f32[]) -> f64[], f32[], i64[] {\n  %one = constant 1 -> "
+      "i64[]\n  %t = add %step, %one -> i64[]\n"
+      "  %f = cast %t -> f64[]\n  %b = constant 0.95 -> f64[]\n  %p = pow %b, %f -> f64[]\n  %u = "
+      "constant 1.0 -> f64[]\n"
+      "  %c = sub %u, %p -> f64[]\n  %q = sqrt %c -> f64[]\n  %s = cast %q -> f32[]\n  %r = mul "
+      "%s, %lr -> f32[]\n  return %c, %r, %t\n}\n");
   check_kernel_against_interpreter(p, {.layouts = {0}});
 }
 
 TEST_CASE("a large flat map, shared among workers in pieces, in place") {
   const Program p = kernel_program(
-      "kernel @k map(%x: f32[a=7 b=33 c=129], %y: f32[a b c]) -> f32[a b c], f32[a b c] {\n  %r = add %x, %y -> f32[a b c]\n"
+      "kernel @k map(%x: f32[a=7 b=33 c=129], %y: f32[a b c]) -> f32[a b c], f32[a b c] {\n  %r = "
+      "add %x, %y -> f32[a b c]\n"
       "  %q = mul %x, %y -> f32[a b c]\n  return %r, %q\n}\n");
   check_kernel_against_interpreter(p, {});
   check_kernel_against_interpreter(p, {.layouts = {0, 1, 2}, .aliases = {{0, 1}, {1, 0}}});
@@ -184,57 +217,91 @@ TEST_CASE("each address operation, alone and in chains, reads where it says and 
       {"%x: f32[t=9 d=20]", "%r = pad %x [e = 5 + d] -> f32[t e=31]", "f32[t e=31]"},
       {"%x: f32[t=9 d=20]", "%r = pad %x [u = 1 + 2*t] -> f32[u=19 d]", "f32[u=19 d]"},
       {"%x: f32[t=9 d=20]", "%r = place %x [n = 2] -> f32[n=3 t d]", "f32[n=3 t d]"},
-      {"%x: f32[t=9 d=20], %y: f32[t d], %z: f32[d]", "%r = concat %x, %y, %z [n = t t _] -> f32[n=19 d]", "f32[n=19 d]"},
-      {"%x: f32[t=9 d=20], %y: f32[t e=7]", "%r = concat %x, %y [n = d e] -> f32[t n=27]", "f32[t n=27]"},
-      {"%w: f32[v=11 d=20], %i: i32[b=3 t=9]", "%r = gather %w, %i [v] -> f32[b t d]", "f32[b=3 t=9 d=20]"},
-      {"%w: f32[b=3 v=11 d=20], %i: i64[b t=9]", "%r = gather %w, %i [v] -> f32[b t d]", "f32[b t=9 d]"},
+      {"%x: f32[t=9 d=20], %y: f32[t d], %z: f32[d]",
+       "%r = concat %x, %y, %z [n = t t _] -> f32[n=19 d]", "f32[n=19 d]"},
+      {"%x: f32[t=9 d=20], %y: f32[t e=7]", "%r = concat %x, %y [n = d e] -> f32[t n=27]",
+       "f32[t n=27]"},
+      {"%w: f32[v=11 d=20], %i: i32[b=3 t=9]", "%r = gather %w, %i [v] -> f32[b t d]",
+       "f32[b=3 t=9 d=20]"},
+      {"%w: f32[b=3 v=11 d=20], %i: i64[b t=9]", "%r = gather %w, %i [v] -> f32[b t d]",
+       "f32[b t=9 d]"},
       {"%w: f32[d=20 v=11], %i: i32[t=50]", "%r = gather %w, %i [v] -> f32[d t]", "f32[d t]"},
-      {"%w: f32[v=11 d=20], %i: i32[t=9], %n: i64[]", "%a = shift %w [d + 1] -> f32[v d]\n  %g = gather %a, %i [v] -> f32[t d]\n  %r = bound %g, %n [t] -> f32[t d]", "f32[t d]"},
+      {"%w: f32[v=11 d=20], %i: i32[t=9], %n: i64[]",
+       "%a = shift %w [d + 1] -> f32[v d]\n  %g = gather %a, %i [v] -> f32[t d]\n  %r = bound %g, "
+       "%n [t] -> f32[t d]",
+       "f32[t d]"},
       {"%x: f32[t=9 d=20], %n: i64[]", "%r = bound %x, %n [d] -> f32[t d]", "f32[t d]"},
-      {"%x: f32[t=9 i=2 j=30]", "%a = merge %x [i j -> d] -> f32[t d=60]\n  %b = shift %a [d - 1] -> f32[t d]\n  %r = split %b [d -> k l] -> f32[t k=3 l=20]", "f32[t k=3 l=20]"},
-      {"%x: bool[t=9 d=20]", "%a = shift %x [d + 1] -> bool[t d]\n  %r = not %a -> bool[t d]", "bool[t d]"},
+      {"%x: f32[t=9 i=2 j=30]",
+       "%a = merge %x [i j -> d] -> f32[t d=60]\n  %b = shift %a [d - 1] -> f32[t d]\n  %r = split "
+       "%b [d -> k l] -> f32[t k=3 l=20]",
+       "f32[t k=3 l=20]"},
+      {"%x: bool[t=9 d=20]", "%a = shift %x [d + 1] -> bool[t d]\n  %r = not %a -> bool[t d]",
+       "bool[t d]"},
       // An index that is computed; its own reads may lie outside as well.
-      {"%w: f32[v=11 d=20], %i: i32[t=9]", "%j = shift %i [t - 1] -> i32[t]\n  %c = constant 2 -> i32[]\n  %k = mul %j, %c -> i32[t]\n  %g = gather %w, %k [v] -> f32[t d]\n  %r = exp %g -> f32[t d]", "f32[t d]"},
-      {"%w: f32[v=11 u=9], %i: i32[u]", "%g = gather %w, %i [v] -> f32[u]\n  %r = neg %g -> f32[u]", "f32[u]"},
+      {"%w: f32[v=11 d=20], %i: i32[t=9]",
+       "%j = shift %i [t - 1] -> i32[t]\n  %c = constant 2 -> i32[]\n  %k = mul %j, %c -> i32[t]\n "
+       " %g = gather %w, %k [v] -> f32[t d]\n  %r = exp %g -> f32[t d]",
+       "f32[t d]"},
+      {"%w: f32[v=11 u=9], %i: i32[u]", "%g = gather %w, %i [v] -> f32[u]\n  %r = neg %g -> f32[u]",
+       "f32[u]"},
   };
   int turn = 0;
   for (const Read& read : reads) {
     CAPTURE(read.body);
-    const std::string text = fmt::format("kernel @k map({}) -> {} {{\n  {}\n  return %r\n}}\n", read.arguments, read.result, read.body);
+    const std::string text = fmt::format("kernel @k map({}) -> {} {{\n  {}\n  return %r\n}}\n",
+                                         read.arguments, read.result, read.body);
     const Program p = kernel_program(text);
-    check_kernel_against_interpreter(p, {.layouts = {turn % 2 == 0 ? 0 : 1, turn % 2 == 0 ? 3 : 2}});
+    check_kernel_against_interpreter(p,
+                                     {.layouts = {turn % 2 == 0 ? 0 : 1, turn % 2 == 0 ? 3 : 2}});
     ++turn;
   }
 }
 
 TEST_CASE("run-time positions outside read 0 and touch nothing") {
   const Program p = kernel_program(
-      "kernel @k map(%x: f32[t=9 d=20], %n: i64[]) -> f32[u=5 d] {\n  %a = slice %x, %n [t = u] -> f32[u=5 d]\n"
-      "  %b = bound %a, %n [d] -> f32[u d]\n  %q = position %n [u] -> i32[u]\n  %c = cast %q -> f32[u]\n  %r = add %b, %c -> f32[u d]\n  return %r\n}\n");
+      "kernel @k map(%x: f32[t=9 d=20], %n: i64[]) -> f32[u=5 d] {\n  %a = slice %x, %n [t = u] -> "
+      "f32[u=5 d]\n"
+      "  %b = bound %a, %n [d] -> f32[u d]\n  %q = position %n [u] -> i32[u]\n  %c = cast %q -> "
+      "f32[u]\n  %r = add %b, %c -> f32[u d]\n  return %r\n}\n");
   for (std::int64_t n : {-1000000, -3, 0, 2, 6, 8, 9, 1000000}) {
     CAPTURE(n);
     const Function& f = p.function(p.find("k"));
-    check_kernel_against_interpreter(p, {.arguments = {random_array(f, f.type(f.body().arguments[0]), 3), Array::scalar(n, DType::i64)}, .layouts = {0}});
+    check_kernel_against_interpreter(
+        p, {.arguments = {random_array(f, f.type(f.body().arguments[0]), 3),
+                          Array::scalar(n, DType::i64)},
+            .layouts = {0}});
   }
 }
 
 TEST_CASE("random draws are the interpreter's, bit for bit, in any order of elements") {
   for (int d : {3, 20, 64}) {
     CAPTURE(d);
-    const Program p = kernel_program(fmt::format(
-        "kernel @k map(%x: f32[t=9 d={}], %seed: i64[], %step: i64[], %site: i64[]) -> f32[t d] {{\n  %u = uniform %seed, %step, %site -> f32[t d]\n"
-        "  %h = constant 0.25 -> f32[]\n  %c = le %h, %u -> bool[t d]\n  %z = constant 0.0 -> f32[]\n  %y = select %c, %u, %z -> f32[t d]\n"
-        "  return %y\n}}\n", d));
+    const Program p = kernel_program(
+        fmt::format("kernel @k map(%x: f32[t=9 d={}], %seed: i64[], %step: i64[], %site: i64[]) -> "
+                    "f32[t d] {{\n  %u = uniform %seed, %step, %site -> f32[t d]\n"
+                    "  %h = constant 0.25 -> f32[]\n  %c = le %h, %u -> bool[t d]\n  %z = constant "
+                    "0.0 -> f32[]\n  %y = select %c, %u, %z -> f32[t d]\n"
+                    "  return %y\n}}\n",
+                    d));
     const Function& f = p.function(p.find("k"));
     for (std::int64_t seed : {std::int64_t{1}, std::int64_t{-1} << 33})
-      check_kernel_against_interpreter(p, {.tolerance = {.ulps = 0}, .arguments = {random_array(f, f.type(f.body().arguments[0]), 1), Array::scalar(seed, DType::i64), Array::scalar(std::int64_t{77}, DType::i64), Array::scalar((std::int64_t{5} << 40) + 3, DType::i64)}, .layouts = {0, 2}});
+      check_kernel_against_interpreter(
+          p, {.tolerance = {.ulps = 0},
+              .arguments = {random_array(f, f.type(f.body().arguments[0]), 1),
+                            Array::scalar(seed, DType::i64),
+                            Array::scalar(std::int64_t{77}, DType::i64),
+                            Array::scalar((std::int64_t{5} << 40) + 3, DType::i64)},
+              .layouts = {0, 2}});
   }
 }
 
 TEST_CASE("flags of a bundle are those of its members, element by element") {
   const Program p = kernel_program(
-      "bundle @params {\n  a: f32[d=5] as \"a\" ~ normal(0.02) no_decay\n  w: f32[d e=9] as \"w\" ~ normal(0.02)\n  b: f32[e] as \"b\" = 0.0 no_decay\n}\n\n"
-      "kernel @k map(%x: f32[n=59]) -> f32[n], bool[n] {\n  %f = flags @params.decay -> bool[n]\n  %z = constant 0.0 -> f32[]\n"
-      "  %r = select %f, %x, %z -> f32[n]\n  %g = flags @params.clip -> bool[n]\n  return %r, %g\n}\n");
+      "bundle @params {\n  a: f32[d=5] as \"a\" ~ normal(0.02) no_decay\n  w: f32[d e=9] as \"w\" "
+      "~ normal(0.02)\n  b: f32[e] as \"b\" = 0.0 no_decay\n}\n\n"
+      "kernel @k map(%x: f32[n=59]) -> f32[n], bool[n] {\n  %f = flags @params.decay -> bool[n]\n  "
+      "%z = constant 0.0 -> f32[]\n"
+      "  %r = select %f, %x, %z -> f32[n]\n  %g = flags @params.clip -> bool[n]\n  return %r, "
+      "%g\n}\n");
   check_kernel_against_interpreter(p, {});
 }

@@ -1,5 +1,5 @@
-// The elementary functions of f32 vectors against libm in double: their stated errors (codegen/math.h) over
-// a million floats of all exponents and signs, and the special cases of pow.
+// The elementary functions of f32 vectors against libm in double: their stated errors
+// (codegen/math.h) over a million floats of all exponents and signs, and the special cases of pow.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -20,13 +20,18 @@ struct Stated {
   double ulps;
 };
 constexpr Stated functions[] = {
-    {"exp", [](double x) { return std::exp(x); }, 1},     {"log", [](double x) { return std::log(x); }, 1},
-    {"tanh", [](double x) { return std::tanh(x); }, 1.5}, {"erf", [](double x) { return std::erf(x); }, 1.5},
-    {"sin", [](double x) { return std::sin(x); }, 1.5},   {"cos", [](double x) { return std::cos(x); }, 1.5},
-    {"sqrt", [](double x) { return std::sqrt(x); }, 0.5}, {"rsqrt", [](double x) { return 1 / std::sqrt(x); }, 1.5},
+    {"exp", [](double x) { return std::exp(x); }, 1},
+    {"log", [](double x) { return std::log(x); }, 1},
+    {"tanh", [](double x) { return std::tanh(x); }, 1.5},
+    {"erf", [](double x) { return std::erf(x); }, 1.5},
+    {"sin", [](double x) { return std::sin(x); }, 1.5},
+    {"cos", [](double x) { return std::cos(x); }, 1.5},
+    {"sqrt", [](double x) { return std::sqrt(x); }, 0.5},
+    {"rsqrt", [](double x) { return 1 / std::sqrt(x); }, 1.5},
 };
 
-// In units of the last place of a float at the exact result; 0 where both are the same infinity, NaN or 0.
+// In units of the last place of a float at the exact result; 0 where both are the same infinity,
+// NaN or 0.
 double error(double got, double exact) {
   const auto rounded = static_cast<float>(exact);
   if (std::isnan(rounded)) return std::isnan(got) ? 0 : INFINITY;
@@ -47,13 +52,16 @@ TEST_CASE("functions of one argument err by no more than is stated, over all exp
     body += fmt::format("  %{0} = {0} %x -> f32[n]\n", s.name);
     names += fmt::format("{}%{}", names.empty() ? "" : ", ", s.name);
   }
-  const Program p = kernel_program(fmt::format("kernel @k map(%x: f32[n={}]) -> {} {{\n{}  return {}\n}}\n", n, results, body, names));
+  const Program p = kernel_program(fmt::format(
+      "kernel @k map(%x: f32[n={}]) -> {} {{\n{}  return {}\n}}\n", n, results, body, names));
   Array x = Array::zeros(DType::f32, {n});
   // A step without pattern in the low bits; then the integers and their neighbours.
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t k = i - (n - 3000);
     const auto bits = static_cast<std::uint32_t>(i * 4099);
-    x.real[static_cast<std::size_t>(i)] = k < 0 ? std::bit_cast<float>(bits) : static_cast<float>(k / 3 - 500) * (1 + static_cast<float>(k % 3) * 0x1p-23f);
+    x.real[static_cast<std::size_t>(i)] =
+        k < 0 ? std::bit_cast<float>(bits)
+              : static_cast<float>(k / 3 - 500) * (1 + static_cast<float>(k % 3) * 0x1p-23f);
   }
   const Function& f = p.function(p.find("k"));
   for (const Target& target : runnable_targets()) {
@@ -72,14 +80,19 @@ TEST_CASE("functions of one argument err by no more than is stated, over all exp
       }
       INFO(target.name, ": ", functions[k].name, " at ", fmt::format("{} = {:a}", at, at));
       CHECK(worst <= functions[k].ulps);
-      CHECK(worst >= functions[k].ulps * 0.4);   // the statement is no empty one
+      CHECK(worst >= functions[k].ulps * 0.4);  // the statement is no empty one
     }
   }
 }
 
 TEST_CASE("pow errs by no more than is stated and has C's special cases") {
-  constexpr double inf = std::numeric_limits<double>::infinity(), none = std::numeric_limits<double>::quiet_NaN();
-  const double edges[] = {0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, -3, 1.5, -1.5, 0x1p-149, -0x1p-149, 0x1.fffffep127, 0x1p24, -0x1p24, 16777215, -16777215, inf, -inf, none};
+  constexpr double inf = std::numeric_limits<double>::infinity(),
+                   none = std::numeric_limits<double>::quiet_NaN();
+  const double edges[] = {0,      -0.0,    1,        -1,        2,
+                          -2,     0.5,     -0.5,     3,         -3,
+                          1.5,    -1.5,    0x1p-149, -0x1p-149, 0x1.fffffep127,
+                          0x1p24, -0x1p24, 16777215, -16777215, inf,
+                          -inf,   none};
   constexpr std::int64_t n = 1 << 18;
   Array x = Array::zeros(DType::f32, {n}), y = x;
   std::uint64_t state = 99;
@@ -90,10 +103,16 @@ TEST_CASE("pow errs by no more than is stated and has C's special cases") {
       y.real[i] = edges[i % std::size(edges)];
     } else {
       x.real[i] = std::bit_cast<float>(static_cast<std::uint32_t>(state >> 33) % 0x7f800000u);
-      y.real[i] = static_cast<float>((static_cast<double>(state & 0xffffff) * 0x1p-24 - 0.5) * (i % 3 == 0 ? 2 : i % 3 == 1 ? 40 : 400));
+      y.real[i] = static_cast<float>((static_cast<double>(state & 0xffffff) * 0x1p-24 - 0.5) *
+                                     (i % 3 == 0   ? 2
+                                      : i % 3 == 1 ? 40
+                                                   : 400));
     }
   }
-  const Program p = kernel_program(fmt::format("kernel @k map(%x: f32[n={}], %y: f32[n]) -> f32[n] {{\n  %r = pow %x, %y -> f32[n]\n  return %r\n}}\n", n));
+  const Program p =
+      kernel_program(fmt::format("kernel @k map(%x: f32[n={}], %y: f32[n]) -> f32[n] {{\n  %r = "
+                                 "pow %x, %y -> f32[n]\n  return %r\n}}\n",
+                                 n));
   const Function& f = p.function(p.find("k"));
   const BufferLayout flat = row_major(f, f.type(f.body().arguments[0]));
   for (const Target& target : runnable_targets()) {

@@ -25,6 +25,36 @@ void check_initialisers(const std::string& text, const std::string& name) {
     if (s.kind == ast::StmtKind::param) CHECK_MESSAGE(s.init.kind != ast::Init::none, name << ":" << s.at.line);
 }
 
+// Blocks and model without the header, initialisers and `train`, each parameter a statement of its own.
+std::string equations(std::string text, const std::string& name) {
+  const test::Parsed p = test::parse(text, {}, name);
+  REQUIRE_MESSAGE(p.file != nullptr, p.messages);
+  ast::File f = *p.file;
+  f.model.text.clear();
+  f.numbers.clear();
+  f.train.clear();
+  f.has_train = false;
+  f.train_place = 0;
+  const auto split = [&](std::vector<ast::StmtId>& body) {
+    std::vector<ast::StmtId> out;
+    for (ast::StmtId id : body) {
+      const ast::Stmt s = f.stmt(id);
+      if (s.kind != ast::StmtKind::param) out.push_back(id);
+      for (const ast::ParamDecl& d : s.decls) {
+        out.push_back({static_cast<std::uint32_t>(f.stmts.size())});
+        f.stmts.push_back({.kind = s.kind, .decls = {d}});
+      }
+    }
+    body = std::move(out);
+  };
+  split(f.body);
+  for (ast::Block& b : f.blocks) {
+    split(b.body);
+    b.place = 0;
+  }
+  return test::tree(f);
+}
+
 }  // namespace
 
 TEST_CASE("the library in the binary is frontend/lib, byte for byte") {
@@ -63,4 +93,18 @@ TEST_CASE("every shipped model compiles, without a warning") {
     CHECK(model->token_batch == "b");
     CHECK(model->token_time == "t");
   }
+}
+
+TEST_CASE("gpt.grad is GPT-2: the equations, names and layouts that parity with PyTorch was shown for") {
+  const std::string ours = golden::read_file(golden::source_path("frontend/models/gpt.grad"));
+  const std::string theirs = golden::read_file(golden::source_path("tests/parity/gpt2/model.grad"));
+  CHECK(equations(ours, "gpt.grad") == equations(theirs, "model.grad"));
+  CHECK(ours.find("model gpt2(layers = 4, d = 128, h = 4, v = 256, t = 64, b = 12, p = t)") != std::string::npos);
+  test::Parsed p = test::parse(ours);
+  const Result<Model> gpt2 = lower(p.sources, *p.file, {.set = {{"layers", "12"}, {"d", "768"}, {"h", "12"}, {"v", "50257"}, {"t", "1024"}, {"b", "4"}}});
+  REQUIRE_MESSAGE(gpt2.ok(), test::render_all(p.sources, gpt2.failure()));
+  std::int64_t count = 0;
+  for (std::uint32_t i = 0; i < gpt2->program.bundles.size(); ++i)
+    if (gpt2->program.text(gpt2->program.bundles[i].name) == "params") count = element_count(gpt2->program, BundleId{i});
+  CHECK(count == 124439808);
 }

@@ -359,6 +359,7 @@ TEST_CASE("parameters that no gradient reaches, turn by turn") {
   const Program p = parsed(R"(bundle @params.h {
   a: f32[] as "h.@.a" ~ normal(0.02)
   b: f32[] as "h.@.b" ~ normal(0.02)
+  c: f32[] as "h.@.c" ~ normal(0.02)
 }
 bundle @params {
   h: 2 x @params.h
@@ -379,21 +380,25 @@ func @loss(%p: @params, %step: i64[], %seed: i64[]) -> (loss: f32[]) {
   return %loss
 })");
   // The last turn's second result is unused, so its b; and with it the first turn's a.
-  CHECK(unreached_parameters(p) == std::vector<std::string>{"h.0.a", "h.1.b", "idle", "stopped"});
+  CHECK(unreached_parameters(p) == std::vector<std::string>{"h.0.a", "h.0.c", "h.1.b", "h.1.c", "idle", "stopped"});
   std::vector<Array> arguments;
-  for (double x : {2.0, 3.0, 5.0, 7.0}) arguments.push_back(Array::scalar(x));
+  for (double x : {2.0, 3.0, 0.0, 5.0, 7.0, 0.0}) arguments.push_back(Array::scalar(x));
   arguments.push_back(Array::zeros(DType::f32, {3}));
   arguments.push_back(Array::scalar(11.0));
   for (int i : {0, 1}) arguments.push_back(Array::scalar(std::int64_t{i}, DType::i64));
   // loss = x · b0 · a1 · s
   const std::vector<Array> g = gradients(p, arguments);
-  REQUIRE(g.size() == 7);
-  CHECK(g[0].real == Reals{0});
-  CHECK(g[1].real == Reals{2 * 5 * 11});
-  CHECK(g[2].real == Reals{2 * 3 * 11});
-  CHECK(g[3].real == Reals{0});
-  CHECK(g[4].real == Reals{0, 0, 0});
-  CHECK(g[5].real == Reals{0});
+  REQUIRE(g.size() == 9);
+  const double expected[] = {0, 2 * 5 * 11, 0, 2 * 3 * 11, 0, 0};
+  for (std::size_t i = 0; i < 6; ++i) CHECK(g[i].real == Reals{expected[i]});
+  CHECK(g[6].real == Reals{0, 0, 0});
+  CHECK(g[7].real == Reals{0});
+  // Its turns come back as bundles all the same, with zeros for what no turn reaches.
+  const Result<Program> d = differentiate(p);
+  REQUIRE(d.ok());
+  const std::string text = print(*d);
+  CHECK(text.find("%g.h.1 = call @h.bwd") != std::string::npos);
+  CHECK(text.find("return %g.h.0, %g.h.1, %g.idle") != std::string::npos);
 }
 
 TEST_CASE("every operation of a gradient knows its line and its part") {

@@ -1,0 +1,54 @@
+// Owns rows with the lanes along a reduced axis, the run; other reduced axes are walked outside it.
+// A row's sum: vectors of the run in turn to four tracks (fewer for short rows or heavy elements),
+// in blocks of 4096 elements where the run is longer than that, blocks in order, tracks and then
+// lanes merged in pairs.
+#pragma once
+
+#include "codegen/rows.h"
+
+namespace gradc {
+
+class ByLanes {
+ public:
+  ByLanes(RowsKernel& k, const Dimension& lane);
+
+  bool straight() const {
+    return straight_;
+  }  // a row is emitted without loops, its values in registers
+  std::int64_t saved_elements() const { return outer_count_ * padded_; }
+  std::int64_t outer_count() const { return outer_count_; }
+
+  // The kept axes at the row; one lane.
+  Point row_point(llvm::Value* row) const;
+  // One whole row.
+  void row(llvm::Value* index) const;
+  // Of a pass: what all elements of the row share.
+  Bound invariants(const Pass& pass, Values& row) const;
+
+  struct Range {
+    llvm::Value *lo, *hi;
+  };
+  // A pass over a range of the outer reduced positions and the whole run, or (there being no outer
+  // ones) over a range of the run, which starts at a multiple of a turn.
+  Accumulators sweep(const Pass& pass, const Point& row, const Bound& bound, Range outer,
+                     const Range* part, const Saved& saved) const;
+  // Binds the row's results of a pass, from all its vectors.
+  void finish(const Pass& pass, const Accumulators& state, Values& row) const;
+
+ private:
+  At at(const Point& row, llvm::Value* first, llvm::Value* left, const Bound& bound) const;
+  Accumulators in_blocks(const Pass& pass, const Point& row, const Bound& bound, Range range,
+                         llvm::Value* saved_at, const Accumulators& from, const Saved& saved) const;
+  Accumulators run(const Pass& pass, const Point& row, const Bound& bound, Range range,
+                   llvm::Value* saved_at, const Accumulators& from, const Saved& saved) const;
+
+  const RowsKernel& k_;
+  Emitter& e_;
+  const Dimension lane_;
+  std::vector<Dimension> outer_;
+  std::int64_t outer_count_, padded_;
+  int lanes_, tracks_;
+  bool straight_;
+};
+
+}  // namespace gradc
