@@ -127,13 +127,16 @@ class Product {
     llvm::Value* rows = e_.min(e_.i64(c_.rows), e_.ir.CreateSub(at.ii_end, at.r));
     llvm::Value* columns = e_.min(e_.i64(c_.width), e_.ir.CreateSub(at.j_end, at.jj));
     const auto through = [&](llvm::Value* to) {
+      const auto last = [&](Emitter::Block body) {
+        if (c_.k_blocks == 1) return body();
+        e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.k.extent)), body);
+      };
+      last([&] { fetch_behind(at.r, rows, at.jj); });
       run(to, e_.i64(c_.width));
-      const auto behind = [&] {
+      last([&] {
         llvm::Value* skipped = e_.mul(e_.ir.CreateSub(at.r, first), c_.width);
         epilogue(e_.at(to, skipped, c_.dtype), at.r, rows, at.jj, columns);
-      };
-      if (c_.k_blocks == 1) return behind();
-      e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.k.extent)), behind);
+      });
     };
     if (c_.k_blocks > 1) {
       // Tiles of partial sums stand one behind the other, rows of them by column panels.
@@ -164,6 +167,40 @@ class Product {
                  e_.mul(k, levels_of(e_, c_.k, operand.buffer).back().stride), c_.dtype);
   }
 
+  Point point_at(int lanes, llvm::Value* m, const Index& n) {
+    Point point = make_point(e_, lanes);
+    for (AxisId a : e_.kernel.type(c_.value).axes) set_axis(point, a, e_.i64(0));
+    set_role(e_, point, c_.batch, {.first = batch_});
+    set_role(e_, point, c_.m, {.first = m});
+    set_role(e_, point, c_.n, n);
+    return point;
+  }
+
+  // Asks for what the epilogue of a tile reads and writes, before the tile is computed.
+  void fetch_behind(llvm::Value* m, llvm::Value* rows, llvm::Value* n) {
+    std::vector<int> fetched;
+    for (int b = 0; b < e_.buffer_count(); ++b) {
+      bool whole =
+          b != c_.a.buffer && b != c_.b.buffer && levels_of(e_, c_.n, b).back().stride == 1;
+      for (const AxisRole* role : {&c_.m, &c_.n})
+        for (AxisId a : role->axes) whole = whole && e_.buffer_type(b).axes.contains(a);
+      const int alias = e_.instance.buffers[static_cast<std::size_t>(b)].alias;
+      if (whole && std::find(fetched.begin(), fetched.end(), alias) == fetched.end())
+        fetched.push_back(b);
+    }
+    if (fetched.empty()) return;
+    e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
+      const Point point = point_at(1, e_.add(m, r), {.first = n});
+      for (int b : fetched) {
+        llvm::Value* offset = every_lane(e_, buffer_offset(e_, b, point.index, 1), 1);
+        const DType dtype = e_.buffer_type(b).dtype;
+        const std::int64_t line = 64 / bytes(dtype);
+        for (std::int64_t j = 0; j < c_.width; j += line)
+          e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count());
+      }
+    });
+  }
+
   // What stands behind the contraction, for the part of a tile that exists, vector by vector.
   void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
                 llvm::Value* columns) {
@@ -173,12 +210,9 @@ class Product {
         llvm::Value* sum =
             e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
         const auto behind = [&](llvm::Value* mask) {
-          Point point = make_point(e_, lanes);
+          Point point =
+              point_at(lanes, e_.add(m, r), {.first = e_.add(n, j), .step = 1, .multiple = lanes});
           point.mask = mask;
-          for (AxisId a : e_.kernel.type(c_.value).axes) set_axis(point, a, e_.i64(0));
-          set_role(e_, point, c_.batch, {.first = batch_});
-          set_role(e_, point, c_.m, {.first = e_.add(m, r)});
-          set_role(e_, point, c_.n, {.first = e_.add(n, j), .step = 1, .multiple = lanes});
           Values values(e_, point);
           values.bind(c_.value, sum);
           for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k)

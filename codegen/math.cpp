@@ -3,6 +3,8 @@
 #include "codegen/math.h"
 
 #include "codegen/math_lanes.h"
+#include <llvm/IR/IntrinsicsX86.h>
+#include <cstdlib>
 
 namespace gradc {
 namespace {
@@ -35,6 +37,9 @@ llvm::Value* emit_exp(Emitter& e, llvm::Value* x) {
   const Lanes v(e, x);
   // Beyond these the result is 0 or inf. Two factors keep 2ⁿ in range and round once, at the end.
   const Exponent t = split_exponent(v, v.at_least(v.at_most(x, v.f(90)), v.f(-105)));
+  llvm::Value* y0 = v.add(t.p, v.f(1));
+  if (getenv("SCALEF") && e.target.name == "avx512" && v.lanes == 16)
+    return e.ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {}, {y0, e.ir.CreateSIToFP(t.n, x->getType()), llvm::PoisonValue::get(x->getType()), e.ir.getInt16(0xffff), e.ir.getInt32(4)});
   llvm::Value* half = e.ir.CreateAShr(t.n, v.i(1));
   llvm::Value* y = v.mul(v.add(t.p, v.f(1)), v.power_of_two(half));
   return v.mul(y, v.power_of_two(e.ir.CreateSub(t.n, half)));
@@ -94,9 +99,9 @@ llvm::Value* emit_log(Emitter& e, llvm::Value* x) {
   llvm::Value* y = v.fma(v.mul(square, f), v.polynomial(f, p), v.mul(n, v.f(ln2_low)));
   y = v.fma(square, v.f(-0.5), y);
   y = v.fma(n, v.f(ln2_high), v.add(f, y));
-  y = ir.CreateSelect(ir.CreateFCmpOLT(x, v.f(inf)), y, x);  // inf and NaN
-  y = ir.CreateSelect(ir.CreateFCmpOLT(x, v.f(0)), v.f(nan), y);
-  return ir.CreateSelect(ir.CreateFCmpOEQ(x, v.f(0)), v.f(-inf), y);
+  y = ir.CreateSelect(ir.CreateFCmpOLT(x, v.f(infinity)), y, x);  // inf and NaN
+  y = ir.CreateSelect(ir.CreateFCmpOLT(x, v.f(0)), v.f(quiet_nan), y);
+  return ir.CreateSelect(ir.CreateFCmpOEQ(x, v.f(0)), v.f(-infinity), y);
 }
 
 }  // namespace gradc

@@ -83,8 +83,8 @@ Angle reduce(const Lanes& v, llvm::Value* x) {
   Angle far = reduce_far(v, x);
   far.quadrant = ir.CreateSelect(beyond, far.quadrant, near.quadrant);
   far.r = ir.CreateSelect(beyond, far.r, near.r);
-  llvm::Value* finite = ir.CreateFCmpOLT(v.magnitude(x), v.f(inf));
-  far.r = ir.CreateSelect(finite, far.r, v.f(nan));
+  llvm::Value* finite = ir.CreateFCmpOLT(v.magnitude(x), v.f(infinity));
+  far.r = ir.CreateSelect(finite, far.r, v.f(quiet_nan));
   ir.CreateBr(join);
   ir.SetInsertPoint(join);
   const auto merge = [&](llvm::Value* a, llvm::Value* b) {

@@ -9,10 +9,10 @@
 
 namespace gradc::math {
 
-inline constexpr double inf = std::numeric_limits<double>::infinity();
-inline constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+inline constexpr double quiet_nan = std::numeric_limits<double>::quiet_NaN();
 
-// The operations below on vectors of one shape, spelled briefly. `f` constants are f32, `d` f64.
+// Arithmetic on vectors of one shape. Constants: f f32, d f64, i i32, l i64.
 struct Lanes {
   Emitter& e;
   int lanes;

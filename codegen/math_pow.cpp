@@ -27,8 +27,8 @@ llvm::Value* wide_log2(const Lanes& v, llvm::Value* a) {
   m = ir.CreateBitCast(m, v.type(DType::f64));
   llvm::Value* s = ir.CreateFDiv(v.sub(m, v.d(1)), v.add(m, v.d(1)));
   llvm::Value* y = v.fma(s, v.polynomial(v.mul(s, s), p, DType::f64), n);
-  y = ir.CreateSelect(ir.CreateFCmpOLT(a, v.d(inf)), y, a);
-  return ir.CreateSelect(ir.CreateFCmpOEQ(a, v.d(0)), v.d(-inf), y);
+  y = ir.CreateSelect(ir.CreateFCmpOLT(a, v.d(infinity)), y, a);
+  return ir.CreateSelect(ir.CreateFCmpOEQ(a, v.d(0)), v.d(-infinity), y);
 }
 
 // 2ᵗ in f32, −inf ≤ t ≤ inf.
@@ -68,10 +68,10 @@ llvm::Value* emit_pow(Emitter& e, llvm::Value* x, llvm::Value* y) {
   llvm::Value* negative = ir.CreateICmpSLT(v.bits(x), v.i(0));
   power = ir.CreateSelect(ir.CreateAnd(odd, negative), ir.CreateFNeg(power), power);
   // A negative finite base has no other powers.
-  llvm::Value* below = ir.CreateAnd(ir.CreateFCmpOLT(x, v.f(0)), ir.CreateFCmpOGT(x, v.f(-inf)));
-  power = ir.CreateSelect(ir.CreateAnd(below, ir.CreateNot(integer)), v.f(nan), power);
+  llvm::Value* below = ir.CreateAnd(ir.CreateFCmpOLT(x, v.f(0)), ir.CreateFCmpOGT(x, v.f(-infinity)));
+  power = ir.CreateSelect(ir.CreateAnd(below, ir.CreateNot(integer)), v.f(quiet_nan), power);
   // 1 to any power and anything to the power 0 is 1; |x| = 1 to an infinite one, too.
-  llvm::Value* infinite = ir.CreateFCmpOEQ(v.magnitude(y), v.f(inf));
+  llvm::Value* infinite = ir.CreateFCmpOEQ(v.magnitude(y), v.f(infinity));
   llvm::Value* one = ir.CreateOr(ir.CreateFCmpOEQ(x, v.f(1)), ir.CreateFCmpOEQ(y, v.f(0)));
   one = ir.CreateOr(one, ir.CreateAnd(infinite, ir.CreateFCmpOEQ(a, v.f(1))));
   return ir.CreateSelect(one, v.f(1), power);

@@ -23,7 +23,9 @@ void Reporter::error(Span at, std::string message, std::vector<Note> notes) {
 }
 
 void Reporter::warning(Span at, std::string message, std::vector<Note> notes) {
-  if (fresh(at, message)) messages_.push_back({at, std::move(message), std::move(notes), Severity::warning});
+  if (warnings_ >= most_warnings || !fresh(at, message)) return;
+  ++warnings_;
+  messages_.push_back({at, std::move(message), std::move(notes), Severity::warning});
 }
 
 std::string Reporter::text(Span at) const {

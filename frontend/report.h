@@ -32,12 +32,12 @@ class Reporter {
   std::string text(Span at) const;
 
  private:
-  static constexpr std::size_t most_errors = 20;
+  static constexpr std::size_t most_errors = 20, most_warnings = 50;
   bool fresh(const Span& at, const std::string& message);
   const Sources& sources_;
   std::vector<Diagnostic> messages_;
   std::unordered_set<std::string> seen_;
-  std::size_t errors_ = 0;
+  std::size_t errors_ = 0, warnings_ = 0;
   struct Call {
     Span at;
     std::string block;

@@ -22,7 +22,7 @@ Result<Entry> Entry::plan(const Program& program, std::string_view entry, const 
   Result<Program> planned = run_pipeline(program, {.target = target, .until = Stage::plan, .entry = entry});
   if (!planned) return planned.failure();
   if (const std::string what = unsupported(*planned, entry); !what.empty())
-    return failure(Exit::usage, fmt::format("{} is not compiled; only the interpreter runs it (gradcheck, run --interpret)", what));
+    return failure(Exit::usage, what + ": `gradcheck` and `run --interpret` do");
   Entry e;
   e.program_ = std::move(*planned);
   e.id_ = e.program_.find(entry);

@@ -1,5 +1,7 @@
 // Owns the measurement of contraction kernels: GFLOP/s with one and two workers beside what the
-// machine's multiply-add units give in the same run. Built on demand: ninja contract_bench; see
+// machine's multiply-add units give in the same run. With --own-time workers are timed by what they
+// compute themselves, which a busy machine disturbs less. Built on demand: ninja contract_bench;
+// see
 // --help.
 #include <fmt/format.h>
 
@@ -29,22 +31,40 @@ namespace {
 using namespace gradc;
 using Clock = std::chrono::steady_clock;
 
+double seconds_of(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
 // One spinning helper thread, as the runtime's pool has.
 class Pair {
  public:
-  Pair() : other_([this] { serve(); }) {}
+  explicit Pair(bool own_time)
+      : clock_(own_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC), other_([this] { serve(); }) {}
   ~Pair() {
     stop_ = true;
     ++turn_;
     other_.join();
   }
+  // Seconds until all workers are done; or, by their own time, of the one that took longest.
   template <class Work>
-  void run(int workers, Work work) {
-    if (workers == 1) return work(0);
-    task_ = [&work] { work(1); };
+  double run(int workers, Work work) {
+    const auto timed = [&](int w) {
+      const double start = seconds_of(clock_);
+      work(w);
+      took_[w] = seconds_of(clock_) - start;
+    };
+    if (workers == 1) {
+      timed(0);
+      return took_[0];
+    }
+    const double start = seconds_of(clock_);
+    task_ = [&] { timed(1); };
     ++turn_;
-    work(0);
+    timed(0);
     while (done_.load(std::memory_order_acquire) != turn_.load()) pause();
+    return clock_ == CLOCK_MONOTONIC ? seconds_of(clock_) - start : std::max(took_[0], took_[1]);
   }
 
  private:
@@ -62,29 +82,21 @@ class Pair {
       done_.store(seen, std::memory_order_release);
     }
   }
+  clockid_t clock_;
+  double took_[2] = {0, 0};
   std::atomic<int> turn_{0}, done_{0};
   std::atomic<bool> stop_{false};
   std::function<void()> task_;
   std::thread other_;
 };
 
-double seconds_of(clockid_t clock) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-// The least seconds a call takes, over some tenths of a second: of this thread's own time for one
-// worker, so that a busy machine disturbs it little; of wall time for two.
+// The least seconds that a call says it took, over some tenths of a second.
 template <class Call>
-double fastest(int workers, Call call) {
-  const clockid_t clock = workers == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+double fastest(Call call) {
   call();
   double best = 1e9;
-  for (const auto end = Clock::now() + std::chrono::milliseconds(400); Clock::now() < end;) {
-    const double start = seconds_of(clock);
-    call();
-    best = std::min(best, seconds_of(clock) - start);
-  }
+  for (const auto end = Clock::now() + std::chrono::milliseconds(400); Clock::now() < end;)
+    best = std::min(best, call());
   return best;
 }
 
@@ -137,10 +149,8 @@ __attribute__((target("avx2,fma"))) void chains_256() {
 double peak(Pair& pair, int workers) {
   const bool wide = host_target().name == "avx512";
   const double flops = 2.0 * 12 * (wide ? 16 : 8) * (1 << 20) * workers;
-  return flops /
-         fastest(workers,
-                 [&] { pair.run(workers, [&](int) { wide ? chains_512() : chains_256(); }); }) *
-         1e-9;
+  const auto chains = [&](int) { wide ? chains_512() : chains_256(); };
+  return flops / fastest([&] { return pair.run(workers, chains); }) * 1e-9;
 }
 #else
 double peak(Pair&, int) { return 0; }
@@ -149,7 +159,8 @@ double peak(Pair&, int) { return 0; }
 struct Shape {
   std::string name, x, y, out;  // axes by letters, in the order of memory
   std::vector<std::pair<char, std::int64_t>> extent;
-  bool gelu = false;  // + bias, then gelu, both kept
+  // + bias, then gelu, both kept; or + bias + what there was.
+  enum Behind { nothing, gelu, residual } behind = nothing;
 };
 
 struct Built {
@@ -176,7 +187,12 @@ Built build(const Shape& s) {
   const ValueId x = b.argument(type(s.x)), y = b.argument(type(s.y));
   const AxisList axes = type(s.out).axes;
   std::vector<ValueId> results;
-  if (s.gelu) {
+  if (s.behind == Shape::residual) {
+    const ValueId bias = b.argument(Type{DType::f32, AxisList{axes[axes.size() - 1]}});
+    const ValueId before = b.argument(Type{DType::f32, axes});
+    results = {
+        b.binary(Opcode::add_, b.binary(Opcode::add_, b.contract(x, y, axes), bias), before)};
+  } else if (s.behind == Shape::gelu) {
     const ValueId bias = b.argument(Type{DType::f32, AxisList{axes[axes.size() - 1]}});
     const ValueId z = b.binary(Opcode::add_, b.contract(x, y, axes), bias);
     const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z),
@@ -218,19 +234,24 @@ Memory memory(std::int64_t bytes) {
   return out;
 }
 
-int measure(const std::string& only, const Target& target, bool both) {
+int measure(const std::string& only, const Target& target, bool own_time) {
   std::vector<Shape> shapes;
   const auto add = [&](std::string name, std::string x, std::string y, std::string out,
-                       std::vector<std::pair<char, std::int64_t>> extent, bool gelu = false) {
+                       std::vector<std::pair<char, std::int64_t>> extent,
+                       Shape::Behind behind = Shape::nothing) {
     shapes.push_back(
-        {std::move(name), std::move(x), std::move(y), std::move(out), std::move(extent), gelu});
+        {std::move(name), std::move(x), std::move(y), std::move(out), std::move(extent), behind});
   };
   add("x·w 4096 384 384", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 384}});
   add("x·w 4096 384 1152", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1152}});
   add("x·w 4096 384 1536", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}});
   add("x·w 4096 1536 384", "mk", "kn", "mn", {{'m', 4096}, {'k', 1536}, {'n', 384}});
   add("gelu(x·w + b) 4096 384 1536", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}},
-      true);
+      Shape::gelu);
+  add("x·w + b + r 4096 384 384", "mk", "kn", "mn", {{'m', 4096}, {'k', 384}, {'n', 384}},
+      Shape::residual);
+  add("x·w + b + r 4096 1536 384", "mk", "kn", "mn", {{'m', 4096}, {'k', 1536}, {'n', 384}},
+      Shape::residual);
   add("x·wᵀ 4096 384 1536", "mk", "nk", "mn", {{'m', 4096}, {'k', 384}, {'n', 1536}});
   add("g·wᵀ 4096 1536 384", "mk", "nk", "mn", {{'m', 4096}, {'k', 1536}, {'n', 384}});
   add("xᵀ·g 384 4096 384", "km", "kn", "mn", {{'m', 384}, {'k', 4096}, {'n', 384}});
@@ -262,10 +283,10 @@ int measure(const std::string& only, const Target& target, bool both) {
   add("square 65", "mk", "kn", "mn", {{'m', 65}, {'k', 65}, {'n', 65}});
   add("square 16", "mk", "kn", "mn", {{'m', 16}, {'k', 16}, {'n', 16}});
 
-  Pair pair;
+  Pair pair(own_time);
   Result<std::unique_ptr<Jit>> jit = Jit::create(target);
   if (!jit.ok()) return 70;
-  const double top[2] = {peak(pair, 1), both ? peak(pair, 2) : 0};
+  const double top[2] = {peak(pair, 1), peak(pair, 2)};
   fmt::print("{:30} {:>9} {:>16} {:>16}\n", target.name, "compile", "1 worker", "2 workers");
   fmt::print("{:30} {:>9} {:>9.1f} GF/s   {:>9.1f} GF/s\n", "multiply-adds in registers", "",
              top[0], top[1]);
@@ -291,12 +312,14 @@ int measure(const std::string& only, const Target& target, bool both) {
     const Memory local[2] = {memory(compiled->local_bytes), memory(compiled->local_bytes)};
     fmt::print("{:30} {:>6.0f} ms", s.name, compile_ms);
     for (int workers : {1, 2}) {
-      if (workers == 2 && (!both || !compiled->parallel)) continue;
-      const double seconds = fastest(workers, [&] {
+      if (workers == 2 && !compiled->parallel) continue;
+      const double seconds = fastest([&] {
+        double sum = 0;
         for (int phase = 0; phase < compiled->phases; ++phase)
-          pair.run(workers, [&](int w) {
+          sum += pair.run(workers, [&](int w) {
             (*fn)(bases.data(), w, workers, phase, shared.get(), local[w].get());
           });
+        return sum;
       });
       const double rate = built.flops / seconds * 1e-9;
       fmt::print(" {:>9.1f} {:>4.0f} %", rate,
@@ -311,21 +334,21 @@ int measure(const std::string& only, const Target& target, bool both) {
 
 int main(int argc, char** argv) {
   std::string only;
-  bool both = true;
+  bool own_time = false;
   Target target = host_target();
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--help") {
-      fmt::print("contract_bench [--target=NAME] [--one] [PART OF A SHAPE'S NAME]\n");
+      fmt::print("contract_bench [--target=NAME] [--own-time] [PART OF A SHAPE'S NAME]\n");
       return 0;
     }
     if (argument.rfind("--target=", 0) == 0) {
       if (!target_by_name(argument.substr(9), target)) return 2;
-    } else if (argument == "--one") {
-      both = false;
+    } else if (argument == "--own-time") {
+      own_time = true;
     } else {
       only = argument;
     }
   }
-  return measure(only, target, both);
+  return measure(only, target, own_time);
 }

@@ -1,11 +1,13 @@
 // Texts that nobody would write: random changes of valid models. Whatever comes, there is a located message or a
 // right program, never a crash (the sanitizers watch), and what parses prints and parses to the same tree.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 
 #include "support/golden.h"
@@ -146,4 +148,33 @@ TEST_CASE("changed words and bytes of valid models never crash") {
   }
   // The test would be worth little if nearly all texts ended alike.
   for (int n : outcomes) CHECK(n > count / 40);
+}
+
+TEST_CASE("what is long or deep is answered soon and within the stack") {
+  const std::string head = "model m(d = 3)\nparam w[d] ~ 0\n", end = "loss = sum[d](x)\n";
+  using test::repeated;
+  std::string calls = "block f0(x[]) { return x }\n";
+  for (int i = 1; i <= 3000; ++i) calls += fmt::format("block f{}(x[]) {{ return f{}(x) }}\n", i, i - 1);
+  // In order: long chains are right; as deep as the grammar allows is right; calls within calls are bounded.
+  const std::pair<std::string, Outcome> texts[] = {
+      {head + "x = w" + repeated(" + w", 99999) + "\n" + end, Outcome::right},
+      {head + "x = w" + repeated(" * w", 9999) + "\n" + end, Outcome::right},
+      {head + "x = w\n" + repeated("x = x + w\n", 20000) + end, Outcome::right},
+      {head + "x = " + repeated("abs(", 255) + "w" + repeated(")", 255) + "\n" + end, Outcome::right},
+      {head + "x = " + repeated("(1 + 2 * ", 255) + "w" + repeated(")", 255) + "\n" + end, Outcome::right},
+      {head + "x = " + repeated("select(true and not d + 1 < 0 or false, 1, 1 + 2 * -", 120) + "w" + repeated(")", 120) + "\n" + end, Outcome::right},
+      {head + "x = w\n" + repeated("repeat 1 {\n", 50) + "x = x * x\n" + repeated("}\n", 50) + end, Outcome::right},
+      {head + "x = w\n" + repeated("repeat 1 {\n", 200) + "x = x * x\n" + repeated("}\n", 200) + end, Outcome::refused},
+      {head + calls + "x = f300(w)\n" + end, Outcome::right},
+      {head + calls + "x = f3000(w)\n" + end, Outcome::refused},
+  };
+  for (const auto& [text, outcome] : texts) {
+    const std::clock_t begin = std::clock();
+    CHECK_MESSAGE(try_text(text) == outcome, text.substr(0, 200));
+#if !defined(__SANITIZE_ADDRESS__)
+    CHECK_MESSAGE(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC < 3, text.substr(0, 200));
+#else
+    static_cast<void>(begin);
+#endif
+  }
 }
