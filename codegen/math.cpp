@@ -2,9 +2,9 @@
 // relative error of the result), computed for these files in 40 digits and then rounded.
 #include "codegen/math.h"
 
-#include "codegen/math_lanes.h"
 #include <llvm/IR/IntrinsicsX86.h>
-#include <cstdlib>
+
+#include "codegen/math_lanes.h"
 
 namespace gradc {
 namespace {
@@ -13,7 +13,7 @@ using namespace math;
 
 // x = n·ln 2 + r with |r| ≤ 0.3467 and e^r − 1 = p. |x| < 2¹⁵.
 struct Exponent {
-  llvm::Value *n, *p;
+  llvm::Value *n, *whole, *p;  // n as i32 and as f32
 };
 // (e^r − 1 − r)/r², relative to e^r − 1: 2^−32.
 constexpr std::array<double, 6> exp_q = {0x1p-1,       0x1.555556p-3,  0x1.5554aep-5,
@@ -28,20 +28,22 @@ Exponent split_exponent(const Lanes& v, llvm::Value* x) {
   llvm::Value* r = v.fma(rounded, v.f(-ln2_high), x);
   r = v.fma(rounded, v.f(-ln2_low), r);
   llvm::Value* p = v.fma(v.mul(r, r), v.polynomial(r, exp_q), r);
-  return {v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000)), p};
+  return {v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000)), rounded, p};
 }
 
 }  // namespace
 
 llvm::Value* emit_exp(Emitter& e, llvm::Value* x) {
   const Lanes v(e, x);
-  // Beyond these the result is 0 or inf. Two factors keep 2ⁿ in range and round once, at the end.
+  // Beyond these the result is 0 or inf. Two factors keep 2ⁿ in range and round once, at the end;
+  // AVX-512 has an instruction that does.
   const Exponent t = split_exponent(v, v.at_least(v.at_most(x, v.f(90)), v.f(-105)));
-  llvm::Value* y0 = v.add(t.p, v.f(1));
-  if (getenv("SCALEF") && e.target.name == "avx512" && v.lanes == 16)
-    return e.ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {}, {y0, e.ir.CreateSIToFP(t.n, x->getType()), llvm::PoisonValue::get(x->getType()), e.ir.getInt16(0xffff), e.ir.getInt32(4)});
+  llvm::Value* m = v.add(t.p, v.f(1));
+  if (e.target.name == "avx512" && v.lanes == 16)
+    return e.ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {},
+                                {m, t.whole, m, e.ir.getInt16(0xffff), e.ir.getInt32(4)});
   llvm::Value* half = e.ir.CreateAShr(t.n, v.i(1));
-  llvm::Value* y = v.mul(v.add(t.p, v.f(1)), v.power_of_two(half));
+  llvm::Value* y = v.mul(m, v.power_of_two(half));
   return v.mul(y, v.power_of_two(e.ir.CreateSub(t.n, half)));
 }
 

@@ -95,11 +95,12 @@ class Read {
       if (result.contains(a) && a != to) shared_.push_back(terms_.back());
     }
     std::vector<Loop> columns;
-    for (AxisId a : result)
-      if (a != to && !index.contains(a) && e_.kernel.extent(a) != 1)
-        columns.push_back(loop(a, true));
-    std::stable_sort(columns.begin(), columns.end(),
-                     [](const Loop& a, const Loop& b) { return a.result > b.result; });
+    for (AxisId a : result) {
+      if (a == to || index.contains(a) || e_.kernel.extent(a) == 1) continue;
+      const Loop column = loop(a, true);
+      const auto smaller = [&](const Loop& l) { return l.result < column.result; };
+      columns.insert(std::find_if(columns.begin(), columns.end(), smaller), column);
+    }
     for (const Loop& l : columns) {
       const auto follows = [&](std::int64_t outer, std::int64_t inner) {
         return outer == inner * l.extent;

@@ -231,10 +231,11 @@ std::int64_t Space::order(AxisId a) const {
 
 std::vector<Dimension> Space::dimensions(const AxisList& axes) const {
   std::vector<AxisId> sorted;
-  for (AxisId a : axes)
-    if (e_.kernel.extent(a) != 1) sorted.push_back(a);
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [&](AxisId a, AxisId b) { return order(a) > order(b); });
+  for (AxisId a : axes) {
+    if (e_.kernel.extent(a) == 1) continue;
+    const auto smaller = [&](AxisId b) { return order(b) < order(a); };
+    sorted.insert(std::find_if(sorted.begin(), sorted.end(), smaller), a);
+  }
   std::vector<Dimension> out;  // innermost first
   for (std::size_t i = sorted.size(); i-- > 0;) {
     const AxisId a = sorted[i];

@@ -1,5 +1,5 @@
-// Owns what `check` prints: the model's text with what each line binds in the margin, then the tree of its
-// parameters. Of a block that is called more than once the margin shows the first call.
+// Owns what `check` prints: the model's text with what each line binds in the margin, then the tree
+// of its parameters. Of a block that is called more than once the margin shows the first call.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,22 +12,24 @@
 namespace gradc {
 namespace {
 
-constexpr std::size_t widest_text = 96;   // of a line that the margin still stands aligned behind
+constexpr std::size_t widest_text = 96;  // of a line that the margin still stands aligned behind
 
 std::string with_commas(std::int64_t n) {
   std::string digits = std::to_string(n);
-  for (std::ptrdiff_t i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<std::size_t>(i), ",");
+  for (std::ptrdiff_t i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3)
+    digits.insert(static_cast<std::size_t>(i), ",");
   return digits;
 }
 
 std::string padded(std::string text, std::size_t width) {
-  std::size_t columns = 0;   // `…` is one
+  std::size_t columns = 0;  // `…` is one
   for (char c : text) columns += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
   if (columns < width) text.append(width - columns, ' ');
   return text;
 }
 
-std::string margin(const Sources& sources, std::uint32_t source, const std::vector<BoundLine>& lines) {
+std::string margin(const Sources& sources, std::uint32_t source,
+                   const std::vector<BoundLine>& lines) {
   std::map<std::uint32_t, std::string> notes;
   for (const BoundLine& l : lines)
     if (l.source == source) notes[l.line] += (notes[l.line].empty() ? "" : ", ") + l.text;
@@ -35,17 +37,20 @@ std::string margin(const Sources& sources, std::uint32_t source, const std::vect
   for (std::string_view rest = sources.text(source); !rest.empty();) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     std::string_view line = rest.substr(0, end);
-    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t'))
+      line.remove_suffix(1);
     text.push_back(line);
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   std::size_t column = 0;
   for (const auto& [line, note] : notes)
-    if (line <= text.size() && text[line - 1].size() <= widest_text) column = std::max(column, text[line - 1].size());
+    if (line <= text.size() && text[line - 1].size() <= widest_text)
+      column = std::max(column, text[line - 1].size());
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto it = notes.find(static_cast<std::uint32_t>(i + 1));
-    out += it == notes.end() ? std::string(text[i]) : padded(std::string(text[i]), column) + "  | " + it->second;
+    out += it == notes.end() ? std::string(text[i])
+                             : padded(std::string(text[i]), column) + "  | " + it->second;
     out += '\n';
   }
   return out;
@@ -57,7 +62,8 @@ std::string starts(const Program& p, const Initial& initial) {
     case Initial::number: return print_real(initial.value);
     case Initial::normal: return fmt::format("normal({})", print_real(initial.value));
     case Initial::uniform: return fmt::format("uniform({})", print_real(initial.value));
-    case Initial::computed: return fmt::format("@{}, fixed", p.text(p.function(initial.function).name));
+    case Initial::computed:
+      return fmt::format("@{}, fixed", p.text(p.function(initial.function).name));
   }
   return "";
 }
@@ -73,7 +79,8 @@ class Tree {
   explicit Tree(const Program& p) : p_(p) {}
   std::vector<Row> rows;
 
-  void bundle(BundleId id, int depth, const std::string& around, const std::vector<std::int64_t>& turns) {
+  void bundle(BundleId id, int depth, const std::string& around,
+              const std::vector<std::int64_t>& turns) {
     const Bundle& b = p_.bundle(id);
     for (const Member& m : b.members) {
       if (m.nested.valid()) {
@@ -84,14 +91,17 @@ class Tree {
       std::string shape = "[";
       for (AxisId a : m.type.axes) {
         n *= b.axes[a.index].extent;
-        shape += fmt::format("{}{}={}", shape.size() > 1 ? " " : "", p_.text(b.axes[a.index].name), b.axes[a.index].extent);
+        shape += fmt::format("{}{}={}", shape.size() > 1 ? " " : "", p_.text(b.axes[a.index].name),
+                             b.axes[a.index].extent);
       }
-      rows.push_back({depth, shown(m.stored.substr(around.size()), turns), shape + "]", starts(p_, m.initial), with_commas(n)});
+      rows.push_back({depth, shown(m.stored.substr(around.size()), turns), shape + "]",
+                      starts(p_, m.initial), with_commas(n)});
     }
   }
 
  private:
-  void nested(const Member& m, int depth, const std::string& around, std::vector<std::int64_t> turns) {
+  void nested(const Member& m, int depth, const std::string& around,
+              std::vector<std::int64_t> turns) {
     turns.push_back(m.turns);
     // What all names begin with, up to a dot, is said once.
     std::string common = first_stored(m.nested);
@@ -103,7 +113,10 @@ class Tree {
     const std::string deeper = outward(around);
     if (common.size() < deeper.size()) common = deeper;
     const std::string head = common.substr(deeper.size());
-    rows.push_back({depth, head.empty() ? fmt::format("{} turns", m.turns) : shown(head.substr(0, head.size() - 1), turns), "", "",
+    rows.push_back({depth,
+                    head.empty() ? fmt::format("{} turns", m.turns)
+                                 : shown(head.substr(0, head.size() - 1), turns),
+                    "", "",
                     fmt::format("{} x {}", m.turns, with_commas(element_count(p_, m.nested)))});
     bundle(m.nested, depth + 1, common, turns);
   }
@@ -138,7 +151,7 @@ class Tree {
       if (i + 1 < stored.size() && stored[i + 1] == '^')
         ++i;
       else
-        out.back() = '\x01';   // a turn within: no name outside begins with it
+        out.back() = '\x01';  // a turn within: no name outside begins with it
     }
     return out;
   }
@@ -185,11 +198,15 @@ std::string tree(const Program& p) {
   count = std::max(count, sum.size());
   std::string out;
   for (const Row& r : t.rows) {
-    const std::string left = padded(std::string(static_cast<std::size_t>(2 * r.depth), ' ') + r.name, name);
-    out += fmt::format("{}  {:<{}}  {:<{}}  {:>{}}\n", left, r.shape, shape, r.starts, starts, r.count, count);
+    const std::string left =
+        padded(std::string(static_cast<std::size_t>(2 * r.depth), ' ') + r.name, name);
+    out += fmt::format("{}  {:<{}}  {:<{}}  {:>{}}\n", left, r.shape, shape, r.starts, starts,
+                       r.count, count);
   }
   const BundleId fixed = find_bundle(p, "fixed");
-  const std::string note = fixed.valid() ? fmt::format("parameters, {} of them fixed", with_commas(element_count(p, fixed))) : "parameters";
+  const std::string note = fixed.valid() ? fmt::format("parameters, {} of them fixed",
+                                                       with_commas(element_count(p, fixed)))
+                                         : "parameters";
   out += fmt::format("{}  {:>{}}\n", padded(note, name + 2 + shape + 2 + starts), sum, count);
   return out;
 }

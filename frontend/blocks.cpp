@@ -52,7 +52,8 @@ class Reader {
 
 }  // namespace
 
-const BodyFacts& Blocks::facts(const ast::File& file, const std::vector<ast::StmtId>& body, ast::ExprId result) {
+const BodyFacts& Blocks::facts(const ast::File& file, const std::vector<ast::StmtId>& body,
+                               ast::ExprId result) {
   const auto [it, fresh] = facts_.try_emplace(&body);
   if (fresh) {
     Reader reader(file, it->second);
@@ -67,14 +68,18 @@ void Blocks::check_file(const ast::File& file) {
   for (const ast::Block& b : file.blocks) {
     const auto [it, fresh] = visible.try_emplace(b.name.text, BlockRef{&file, &b});
     if (!fresh)
-      report_.error(b.name.at, fmt::format("there are two blocks `{}`", b.name.text), {{it->second.block->name.at, "the first one"}});
+      report_.error(b.name.at, fmt::format("there are two blocks `{}`", b.name.text),
+                    {{it->second.block->name.at, "the first one"}});
   }
   for (const ast::File::Use& u : file.uses)
     for (const ast::Block& b : u.file->blocks) {
       const auto [it, fresh] = visible.try_emplace(b.name.text, BlockRef{u.file.get(), &b});
       if (!fresh && it->second.file != &file && it->second.block != &b)
-        report_.error(u.path.at, fmt::format("\"{}\" has a block `{}`, and so has a file used before", u.path.text, b.name.text),
-                      {{it->second.block->name.at, "the first one"}, {b.name.at, "the second one"}});
+        report_.error(
+            u.path.at,
+            fmt::format("\"{}\" has a block `{}`, and so has a file used before", u.path.text,
+                        b.name.text),
+            {{it->second.block->name.at, "the first one"}, {b.name.at, "the second one"}});
     }
 }
 
@@ -97,7 +102,9 @@ const std::vector<std::shared_ptr<const ast::File>>& Blocks::library_files() {
   for (const Embedded& e : library()) {
     const std::string name = "lib/" + std::string(e.name);
     std::uint32_t source = 0;
-    while (source < sources_.size() && (sources_.name(source) != name || sources_.text(source) != e.text)) ++source;
+    while (source < sources_.size() &&
+           (sources_.name(source) != name || sources_.text(source) != e.text))
+      ++source;
     if (source == sources_.size()) source = sources_.add(name, std::string(e.text));
     Result<FilePtr> parsed = parse_model(sources_, source, nothing);
     if (!parsed) internal_error(render(sources_, parsed.failure().diagnostics[0]));

@@ -1,5 +1,6 @@
-// Owns which block a name means (rule 2), and what can be known of a body before it is checked: which
-// names stand in brackets (rule 3), how its calls are labelled (rule 15), how often a name is bound (rule 1).
+// Owns which block a name means (rule 2), and what can be known of a body before it is checked:
+// which names stand in brackets (rule 3), how its calls are labelled (rule 15), how often a name is
+// bound (rule 1).
 #pragma once
 
 #include <deque>
@@ -20,11 +21,12 @@ struct BlockRef {
   const ast::Block* block = nullptr;
 };
 
-// What a body says before it is checked. Of a repeat it counts as its own body, of a scan as the body around.
+// What a body says before it is checked. Of a repeat it counts as its own body, of a scan as the
+// body around.
 struct BodyFacts {
-  std::unordered_map<std::string, Span> bracketed;             // names of axes in brackets, repeats included
-  std::unordered_map<std::string, int> bound;                  // lets, repeats and scans included
-  std::unordered_map<std::uint32_t, std::string> labels;       // by call expression without `as`
+  std::unordered_map<std::string, Span> bracketed;  // names of axes in brackets, repeats included
+  std::unordered_map<std::string, int> bound;       // lets, repeats and scans included
+  std::unordered_map<std::uint32_t, std::string> labels;  // by call expression without `as`
 };
 
 class Blocks {
@@ -38,7 +40,8 @@ class Blocks {
   std::vector<std::string_view> names(const ast::File& file);  // for suggestions
 
   // Of a body with what belongs to it; `result` is a block's. Remembered.
-  const BodyFacts& facts(const ast::File& file, const std::vector<ast::StmtId>& body, ast::ExprId result);
+  const BodyFacts& facts(const ast::File& file, const std::vector<ast::StmtId>& body,
+                         ast::ExprId result);
 
  private:
   void check_file(const ast::File& file);

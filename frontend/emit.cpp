@@ -9,12 +9,13 @@
 namespace gradc {
 
 namespace {
-// What the IR's text can carry (ir/text_names.h).
-constexpr std::int64_t most_leaves = std::int64_t{1} << 16;
+// What the IR's text can carry (ir/text_names.h); turns count as members.
+constexpr std::int64_t most_members = std::int64_t{1} << 16, most_of_all = std::int64_t{1} << 18;
 constexpr std::int64_t most_parameters = std::int64_t{1} << 46;
 }  // namespace
 
-IrWriter::IrWriter(Program& program, Graph& graph, Reporter& report, const Sources& sources) : program_(program), graph_(graph), report_(report) {
+IrWriter::IrWriter(Program& program, Graph& graph, Reporter& report, const Sources& sources)
+    : program_(program), graph_(graph), report_(report) {
   for (std::uint32_t i = 0; i < sources.size(); ++i) {
     files_.push_back(FileId{static_cast<std::uint32_t>(program.files.size())});
     program.files.push_back(sources.name(i));
@@ -84,30 +85,47 @@ bool IrWriter::bundle(std::uint32_t index, const std::string& name) {
   std::unordered_map<std::string, int> names;
   for (ParamMember& m : from.members) {
     offsets_[index].push_back(totals_[index]);
-    Member out{.name = program_.intern(m.name), .type = {}, .stored = m.stored, .initial = m.initial};
+    Member out{
+        .name = program_.intern(m.name), .type = {}, .stored = m.stored, .initial = m.initial};
     if (m.nested != no_index) {
       if (!bundle(m.nested, name + "." + m.name)) return false;
       out.nested = bundle_ids_[m.nested];
       out.turns = m.turns;
       totals_[index] += m.turns * totals_[m.nested];
+      sizes_[index] += m.turns * (1 + sizes_[m.nested]);
     } else {
       ++totals_[index];
+      ++sizes_[index];
       out.type.dtype = m.type.dtype;
       for (AxisId s : m.type.axes) {
-        auto [it, fresh] = axes.try_emplace(s.index, AxisId{static_cast<std::uint32_t>(made.axes.size())});
+        auto [it, fresh] =
+            axes.try_emplace(s.index, AxisId{static_cast<std::uint32_t>(made.axes.size())});
         if (fresh) {
           const StorageAxis& a = graph_.axes[s.index];
           const int n = names[a.name]++;
-          made.axes.push_back({program_.intern(n == 0 ? a.name : a.name + "." + std::to_string(n)), a.extent});
+          made.axes.push_back(
+              {program_.intern(n == 0 ? a.name : a.name + "." + std::to_string(n)), a.extent});
         }
         out.type.axes.push_back(it->second);
       }
     }
-    if (totals_[index] > most_leaves) {
-      report_.error(m.at, fmt::format("the model has more than {} parameters, turns counted", most_leaves));
+    if (sizes_[index] > most_members) {
+      report_.error(m.at,
+                    fmt::format("the model has more than {} parameters and turns", most_members));
       return false;
     }
     made.members.push_back(std::move(out));
+  }
+  all_sizes_ += sizes_[index];
+  if (all_sizes_ > most_of_all) {
+    report_.error({},
+                  fmt::format("repeats within one another have more than {} parameters and turns",
+                              most_of_all));
+    return false;
+  }
+  if (made.axes.size() > most_axes) {
+    report_.error(from.members.back().at, fmt::format("more than {} axes", most_axes));
+    return false;
   }
   bundle_ids_[index] = BundleId{static_cast<std::uint32_t>(program_.bundles.size())};
   program_.bundles.push_back(std::move(made));
@@ -118,6 +136,7 @@ bool IrWriter::bundles() {
   bundle_ids_.resize(graph_.bundles.size());
   offsets_.resize(graph_.bundles.size());
   totals_.resize(graph_.bundles.size());
+  sizes_.resize(graph_.bundles.size());
   if (!graph_.bundles[0].members.empty() && !bundle(0, "params")) return false;
   if (!graph_.bundles[1].members.empty() && !bundle(1, "fixed")) return false;
   computed();
@@ -127,7 +146,8 @@ bool IrWriter::bundles() {
   for (std::uint32_t b = 0; b < graph_.bundles.size(); ++b)
     if (bundle_ids_[b].valid())
       for (std::size_t i = 0; i < graph_.bundles[b].members.size(); ++i)
-        places[&program_.bundles[bundle_ids_[b].index].members[i]] = graph_.bundles[b].members[i].at;
+        places[&program_.bundles[bundle_ids_[b].index].members[i]] =
+            graph_.bundles[b].members[i].at;
   bool fine = true;
   double total = 0;
   for (const std::uint32_t root : {0u, 1u}) {
@@ -138,9 +158,12 @@ bool IrWriter::bundles() {
       if (fresh) continue;
       fine = false;
       const bool turns = it->second == leaf.member;
-      report_.error(places[leaf.member], fmt::format("two parameters would be stored as `{}`{}", leaf.stored,
-                                                     turns ? ": each turn has one, so the label needs an `@`" : "; a label (`as`) would tell them apart"),
-                    turns ? std::vector<Note>{} : std::vector<Note>{{places[it->second], "the other one"}});
+      report_.error(
+          places[leaf.member],
+          fmt::format("two parameters would be stored as `{}`{}", leaf.stored,
+                      turns ? ": each turn has one, so the label needs an `@`"
+                            : "; a label (`as`) would tell them apart"),
+          turns ? std::vector<Note>{} : std::vector<Note>{{places[it->second], "the other one"}});
       if (turns) break;
     }
   }
@@ -157,7 +180,8 @@ void IrWriter::computed() {
     for (std::size_t i = 0; i < graph_.bundles[b].members.size(); ++i) {
       const ParamMember& m = graph_.bundles[b].members[i];
       if (m.initial.kind != Initial::computed) continue;
-      const std::string name = program_.unique_function_name(std::string(program_.text(program_.bundles[bundle_ids_[b].index].name)) + "." + m.name);
+      const std::string name = program_.unique_function_name(
+          std::string(program_.text(program_.bundles[bundle_ids_[b].index].name)) + "." + m.name);
       FunctionEmitter f(*this, no_index, false, name);
       const NodeId roots[] = {m.computed};
       f.mark(roots);
@@ -169,10 +193,12 @@ void IrWriter::computed() {
 
 std::int64_t IrWriter::first_of(std::uint32_t instance, bool fixed) const {
   std::int64_t first = 0;
-  for (std::uint32_t i = instance; graph_.instances[i].outer != no_index; i = graph_.instances[i].outer) {
+  for (std::uint32_t i = instance; graph_.instances[i].outer != no_index;
+       i = graph_.instances[i].outer) {
     const ParamInstance& p = graph_.instances[i];
     const ParamInstance& outer = graph_.instances[p.outer];
-    first += fixed ? offsets_[outer.fixed][p.fixed_member] + p.turn * totals_[p.fixed] : offsets_[outer.trained][p.trained_member] + p.turn * totals_[p.trained];
+    first += fixed ? offsets_[outer.fixed][p.fixed_member] + p.turn * totals_[p.fixed]
+                   : offsets_[outer.trained][p.trained_member] + p.turn * totals_[p.trained];
   }
   return first;
 }
@@ -188,7 +214,7 @@ void IrWriter::leaf_types(std::uint32_t bundle, std::vector<const Type*>& out) c
       out.push_back(&m.type);
       continue;
     }
-    std::vector<const Type*> turn;   // as deep as repeats nest, which is bounded
+    std::vector<const Type*> turn;  // as deep as repeats nest, which is bounded
     leaf_types(m.nested, turn);
     for (std::int64_t k = 0; k < m.turns; ++k) out.insert(out.end(), turn.begin(), turn.end());
   }
@@ -200,7 +226,9 @@ const TurnFunction& IrWriter::turn(std::uint32_t repeat, bool training) {
   if (slots[training]) return *slots[training];
   if (slots[!training] && !slots[!training]->differs) return *slots[!training];
   const RepeatInfo& r = graph_.repeats[repeat];
-  FunctionEmitter f(*this, repeat, training, program_.unique_function_name(slots[!training] ? r.name + (training ? ".train" : ".eval") : r.name));
+  FunctionEmitter f(*this, repeat, training,
+                    program_.unique_function_name(
+                        slots[!training] ? r.name + (training ? ".train" : ".eval") : r.name));
   f.mark(r.results);
   TurnFunction t = f.turn_arguments();
   f.operations();
@@ -211,8 +239,8 @@ const TurnFunction& IrWriter::turn(std::uint32_t repeat, bool training) {
   return *slot;
 }
 
-FunctionId IrWriter::entry(std::string_view name, bool training, std::span<const NodeId> results, std::span<const std::string> names,
-                          std::span<const EntryInput> inputs) {
+FunctionId IrWriter::entry(std::string_view name, bool training, std::span<const NodeId> results,
+                           std::span<const std::string> names, std::span<const EntryInput> inputs) {
   FunctionEmitter f(*this, 0, training, name);
   f.mark(results);
   f.entry_arguments(inputs);

@@ -12,12 +12,15 @@ NodeId Graph::add(Node node) {
   return NodeId{static_cast<std::uint32_t>(nodes.size() - 1)};
 }
 
-NodeId Graph::add(Opcode code, std::vector<NodeId> operands, const Attr& attr, const Type& type, Span at) {
-  return add(Node{.code = code, .type = type, .attr = attr, .operands = std::move(operands), .at = at});
+NodeId Graph::add(Opcode code, std::vector<NodeId> operands, const Attr& attr, const Type& type,
+                  Span at) {
+  return add(
+      Node{.code = code, .type = type, .attr = attr, .operands = std::move(operands), .at = at});
 }
 
 AxisId Graph::take_axis(const std::string& name, std::int64_t extent) {
-  if (const auto it = free_.find(fmt::format("{}={}", name, extent)); it != free_.end() && !it->second.empty()) {
+  if (const auto it = free_.find(fmt::format("{}={}", name, extent));
+      it != free_.end() && !it->second.empty()) {
     const AxisId a = it->second.back();
     it->second.pop_back();
     return a;

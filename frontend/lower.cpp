@@ -43,20 +43,31 @@ std::vector<std::string> patterns_of(const std::string& text) {
   return out;
 }
 
-// A pattern of `except` that names nothing is a slip. (What it means for decay is the optimizer's business.)
+// A pattern of `except` that names nothing is a slip. (What it means for decay is the optimizer's
+// business.)
 void warn_patterns(const Program& program, const ast::File& file, Reporter& report) {
   std::vector<std::string> patterns = patterns_of(program.training.except);
-  const auto root = std::find_if(program.bundles.begin(), program.bundles.end(), [&](const Bundle& b) { return program.text(b.name) == "params"; });
+  const auto root = std::find_if(program.bundles.begin(), program.bundles.end(),
+                                 [&](const Bundle& b) { return program.text(b.name) == "params"; });
   if (patterns.empty() || root == program.bundles.end()) return;
-  for (const Leaf& leaf : leaves(program, BundleId{static_cast<std::uint32_t>(root - program.bundles.begin())}))
+  for (const Leaf& leaf :
+       leaves(program, BundleId{static_cast<std::uint32_t>(root - program.bundles.begin())}))
     std::erase_if(patterns, [&](const std::string& p) { return matches(p, leaf.stored); });
-  for (const std::string& p : patterns) report.warning(file.train_at, fmt::format("`except` has the pattern `{}`, which no parameter's stored name fits", p));
+  for (const std::string& p : patterns)
+    report.warning(
+        file.train_at,
+        fmt::format("`except` has the pattern `{}`, which no parameter's stored name fits", p));
 }
 
 void add_inputs(Program& program, const Lowerer& low) {
   for (const ModelInput& in : low.inputs()) {
-    Input out{.name = program.intern(in.name), .dtype = in.term.dtype, .bounded = in.bounded, .low = in.low, .high = in.high};
-    for (const NamedAxis* a : in.term.axes) out.axes.push_back({program.intern(a->name), a->extent});
+    Input out{.name = program.intern(in.name),
+              .dtype = in.term.dtype,
+              .bounded = in.bounded,
+              .low = in.low,
+              .high = in.high};
+    for (const NamedAxis* a : in.term.axes)
+      out.axes.push_back({program.intern(a->name), a->extent});
     program.inputs.push_back(std::move(out));
   }
 }
@@ -69,7 +80,8 @@ Failure fail(Lowerer& low) {
 }
 
 // The values that @eval gives; unknown ones are the command line's fault.
-Result<Done> wanted(Lowerer& low, const LowerOptions& options, std::vector<std::string>& names, std::vector<NodeId>& nodes) {
+Result<Done> wanted(Lowerer& low, const LowerOptions& options, std::vector<std::string>& names,
+                    std::vector<NodeId>& nodes) {
   std::vector<std::string> wish = options.values;
   if (wish.empty())
     for (const char* standard : {"loss", "logits"})
@@ -77,11 +89,13 @@ Result<Done> wanted(Lowerer& low, const LowerOptions& options, std::vector<std::
   if (wish.empty())
     for (const FinalValue& f : low.finals()) wish.push_back(f.name);
   for (const std::string& name : wish) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     const FinalValue* f = low.final(name);
     if (f == nullptr) {
       std::string known;
       for (const FinalValue& v : low.finals()) known += (known.empty() ? "" : ", ") + v.name;
-      return failure(Exit::usage, fmt::format("the model has no value `{}`; it has {}", name, known.empty() ? "none" : known));
+      return failure(Exit::usage, fmt::format("the model has no value `{}`; it has {}", name,
+                                              known.empty() ? "none" : known));
     }
     names.push_back(name);
     nodes.push_back(f->term.node);
@@ -91,7 +105,9 @@ Result<Done> wanted(Lowerer& low, const LowerOptions& options, std::vector<std::
 
 void check_program(const Program& program) {
   const std::vector<Fault> faults = verify(program);
-  if (!faults.empty()) internal_error(fmt::format("lowering broke invariant {}: {}", faults[0].invariant, faults[0].message));
+  if (!faults.empty())
+    internal_error(
+        fmt::format("lowering broke invariant {}: {}", faults[0].invariant, faults[0].message));
 }
 
 }  // namespace
@@ -101,7 +117,8 @@ Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions&
   return lower(sources, file, options, lines);
 }
 
-Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions& options, std::vector<BoundLine>& lines) {
+Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions& options,
+                    std::vector<BoundLine>& lines) {
   Lowerer low(sources, file, options);
   if (!low.run()) return fail(low);
   Program& program = low.program();
@@ -120,7 +137,8 @@ Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions&
     emit.entry("loss", true, node, name, inputs);
     warn_unreached(low.graph(), loss->term.node, low.report());
   }
-  emit.entry("eval", false, nodes, names, inputs);
+  if (!low.report().failed()) emit.entry("eval", false, nodes, names, inputs);
+  if (low.report().failed()) return fail(low);
   check_program(program);
 
   Model model;

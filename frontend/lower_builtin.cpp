@@ -6,7 +6,8 @@ namespace gradc {
 
 Term Lowerer::builtin(const ast::Expr& e) {
   if (e.path) {
-    report_.error(e.path->at, fmt::format("`{}` is a function and has no parameters to label", e.text));
+    report_.error(e.path->at,
+                  fmt::format("`{}` is a function and has no parameters to label", e.text));
     return {};
   }
   for (const ast::Word& w : e.names)
@@ -20,10 +21,13 @@ Term Lowerer::builtin(const ast::Expr& e) {
   }
   const FunctionRow& row = *find_function(e.text);
   if (e.operands.size() != row.arguments) {
-    report_.error(e.at, fmt::format("`{}` takes {} argument{} and has {}", e.text, row.arguments, row.arguments == 1 ? "" : "s", e.operands.size()));
+    report_.error(e.at, fmt::format("`{}` takes {} argument{} and has {}", e.text, row.arguments,
+                                    row.arguments == 1 ? "" : "s", e.operands.size()));
     return {};
   }
-  if (row.no_bare && bare_position(e.operands[0], fmt::format("the argument of `{}`", e.text).c_str())) return {};
+  if (row.no_bare &&
+      bare_position(e.operands[0], fmt::format("the argument of `{}`", e.text).c_str()))
+    return {};
   std::vector<Term> x;
   bool fine = true;
   for (ExprId o : e.operands) {
@@ -37,7 +41,8 @@ Term Lowerer::builtin(const ast::Expr& e) {
   meeting.add(x[x.size() - 2]);
   meeting.add(x[x.size() - 1]);
   check_meeting(meeting, e);
-  return row.code == Opcode::select_ ? terms_.select(x[0], x[1], x[2], e.at) : terms_.arithmetic(row.code, x[0], x[1], e.at);
+  return row.code == Opcode::select_ ? terms_.select(x[0], x[1], x[2], e.at)
+                                     : terms_.arithmetic(row.code, x[0], x[1], e.at);
 }
 
 }  // namespace gradc

@@ -28,7 +28,8 @@ Axes Meeting::disputed() const {
   Axes all, out;
   for (const Axes& w : widest_) all = union_of(all, w);
   for (const NamedAxis* a : all)
-    if (!std::all_of(widest_.begin(), widest_.end(), [&](const Axes& w) { return has(w, a); })) out.push_back(a);
+    if (!std::all_of(widest_.begin(), widest_.end(), [&](const Axes& w) { return has(w, a); }))
+      out.push_back(a);
   return out;
 }
 
@@ -89,9 +90,11 @@ void Lowerer::check_meeting(const Meeting& m, const ast::Expr& e) {
   const Axes& a = m.widest()[0];
   const Axes& b = m.widest()[1];
   report_.error(e.point.line != 0 ? e.point : e.at,
-                fmt::format("an outer product in `{}`: {} lacks `{}`, and {} lacks `{}`; if it is meant, list the axes on the left side of "
+                fmt::format("an outer product in `{}`: {} lacks `{}`, and {} lacks `{}`; if it is "
+                            "meant, list the axes on the left side of "
                             "the statement, or put the factors directly under `sum`",
-                            report_.text(e.at), describe(a), without(b, a)[0]->name, describe(b), without(a, b)[0]->name));
+                            report_.text(e.at), describe(a), without(b, a)[0]->name, describe(b),
+                            without(a, b)[0]->name));
 }
 
 // Rule 5: `x / d` and `sqrt(d)` almost always mean the extent.
@@ -101,8 +104,9 @@ bool Lowerer::bare_position(ExprId id, const char* role) {
   if (e->kind != ExprKind::name) return false;
   const Binding* b = frame_.scope->find(e->text);
   if (b == nullptr || b->kind != Binding::axis) return false;
-  report_.error(e->at, fmt::format("`{0}` is the position along the axis here, 0 .. {1}, and cannot be {2}; its extent is `size({0})`", e->text,
-                                   b->along->extent - 1, role));
+  report_.error(e->at, fmt::format("`{0}` is the position along the axis here, 0 .. {1}, and "
+                                   "cannot be {2}; its extent is `size({0})`",
+                                   e->text, b->along->extent - 1, role));
   return true;
 }
 
@@ -138,12 +142,14 @@ Term Lowerer::logic_chain(const ast::Expr& e) {
   return acc;
 }
 
-// A product's factors, through parentheses; one factor if it is anything else (rule 7: directly under a
-// sum). A divisor without axes is a factor of its own, which can wait behind the sum.
+// A product's factors, through parentheses; one factor if it is anything else (rule 7: directly
+// under a sum). A divisor without axes is a factor of its own, which can wait behind the sum.
 void Lowerer::factors(ExprId id, std::vector<Term>& out) {
   const ast::Expr& e = expr(id);
   if (e.kind == ExprKind::paren) return factors(e.operands[0], out);
-  if (e.kind != ExprKind::product || std::any_of(e.ops.begin() + 1, e.ops.end(), [](const std::string& s) { return s == "//" || s == "%"; })) {
+  if (e.kind != ExprKind::product ||
+      std::any_of(e.ops.begin() + 1, e.ops.end(),
+                  [](const std::string& s) { return s == "//" || s == "%"; })) {
     out.push_back(eval(id));
     return;
   }

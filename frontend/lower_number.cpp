@@ -1,7 +1,7 @@
-// Number contexts (rule 4): extents, counts, bounds, initialisers, number arguments, `train`. The name of an
-// axis is its extent there.
-#include "frontend/lowerer.h"
+// Number contexts (rule 4): extents, counts, bounds, initialisers, number arguments, `train`. The
+// name of an axis is its extent there.
 #include "frontend/lower_functions.h"
+#include "frontend/lowerer.h"
 
 namespace gradc {
 
@@ -22,8 +22,10 @@ std::optional<Number> Lowerer::number(ExprId id, std::string_view what) {
       b->used = true;
       if (b->kind == Binding::number) return b->exact;
       if (b->kind == Binding::axis) return Number::integer(b->along->extent);
-      report_.error(e.at, fmt::format("{} is a number known at compile time, and `{}` is a value", what, e.text),
-                    {{b->at, fmt::format("`{}` is bound here", e.text)}});
+      report_.error(
+          e.at,
+          fmt::format("{} is a number known at compile time, and `{}` is a value", what, e.text),
+          {{b->at, fmt::format("`{}` is bound here", e.text)}});
       return std::nullopt;
     }
     case ExprKind::sum:
@@ -32,7 +34,8 @@ std::optional<Number> Lowerer::number(ExprId id, std::string_view what) {
       for (std::size_t i = 1; i < e.operands.size(); ++i) {
         const auto x = number(e.operands[i], what);
         if (!acc || !x) return std::nullopt;
-        const Term t = terms_.arithmetic(opcode_of(e.ops[i]), number_term(*acc), number_term(*x), e.op_at[i]);
+        const Term t =
+            terms_.arithmetic(opcode_of(e.ops[i]), number_term(*acc), number_term(*x), e.op_at[i]);
         if (!t.ok()) return std::nullopt;
         acc = t.exact;
       }
@@ -40,7 +43,8 @@ std::optional<Number> Lowerer::number(ExprId id, std::string_view what) {
     }
     case ExprKind::call: return number_call(e, what);
     default:
-      report_.error(e.at, fmt::format("{} is a number known at compile time, which this is not", what));
+      report_.error(e.at,
+                    fmt::format("{} is a number known at compile time, which this is not", what));
       return std::nullopt;
   }
 }
@@ -52,7 +56,8 @@ std::optional<Number> Lowerer::number_call(const ast::Expr& e, std::string_view 
   }
   const FunctionRow* row = find_function(e.text);
   if (row == nullptr || !row->of_numbers || e.operands.size() != row->arguments) {
-    report_.error(e.at, fmt::format("{} is a number known at compile time, which this is not", what));
+    report_.error(e.at,
+                  fmt::format("{} is a number known at compile time, which this is not", what));
     return std::nullopt;
   }
   std::vector<Term> x;
@@ -61,22 +66,28 @@ std::optional<Number> Lowerer::number_call(const ast::Expr& e, std::string_view 
     if (!n) return std::nullopt;
     x.push_back(number_term(*n));
   }
-  const Term t = x.size() == 1 ? terms_.function(row->code, x[0], e.at) : terms_.arithmetic(row->code, x[0], x[1], e.at);
+  const Term t = x.size() == 1 ? terms_.function(row->code, x[0], e.at)
+                               : terms_.arithmetic(row->code, x[0], x[1], e.at);
   return t.ok() ? std::optional(t.exact) : std::nullopt;
 }
 
-std::optional<std::int64_t> Lowerer::integer(ExprId id, const std::string& what, std::int64_t low, std::int64_t high) {
+std::optional<std::int64_t> Lowerer::integer(ExprId id, const std::string& what, std::int64_t low,
+                                             std::int64_t high) {
   const auto n = number(id, what);
   if (!n) return std::nullopt;
   const auto i = n->as_integer();
   if (!i) {
     const std::string text = report_.text(expr(id).at);
-    report_.error(expr(id).at, text == n->text() ? fmt::format("{} must be a whole number, not {}", what, text) : fmt::format("{} must be a whole number, and `{}` is {}", what, text, n->text()),
+    report_.error(expr(id).at,
+                  text == n->text() ? fmt::format("{} must be a whole number, not {}", what, text)
+                                    : fmt::format("{} must be a whole number, and `{}` is {}", what,
+                                                  text, n->text()),
                   known_numbers(id));
     return std::nullopt;
   }
   if (*i < low || *i > high) {
-    report_.error(expr(id).at, fmt::format("{} is {}; it must be {} .. {}", what, *i, low, high), known_numbers(id));
+    report_.error(expr(id).at, fmt::format("{} is {}; it must be {} .. {}", what, *i, low, high),
+                  known_numbers(id));
     return std::nullopt;
   }
   return i;

@@ -5,8 +5,9 @@
 
 namespace gradc {
 
-// A path with one more label. A turn's `@` is followed by a byte that tells which repeat it belongs to,
-// counted from the outside: stored names count from the inside, and that is known only at the parameter.
+// A path with one more label. A turn's `@` is followed by a byte that tells which repeat it belongs
+// to, counted from the outside: stored names count from the inside, and that is known only at the
+// parameter.
 std::string Lowerer::label(const std::string& path, const std::string& text, int level, Span at) {
   if (text == ".") return path;
   std::string out = path;
@@ -14,7 +15,8 @@ std::string Lowerer::label(const std::string& path, const std::string& text, int
   for (char c : text) {
     out += c;
     if (c != '@') continue;
-    if (level == 0) report_.error(at, "`@` stands for the turn of a repeat, and there is none around");
+    if (level == 0)
+      report_.error(at, "`@` stands for the turn of a repeat, and there is none around");
     out += static_cast<char>(0x80 + level);
   }
   return out;
@@ -31,7 +33,8 @@ std::string Lowerer::stored_name(const std::string& path) const {
   return out;
 }
 
-// Names within a bundle are names of the IR: segments of letters, digits and `_`, none begins with a digit.
+// Names within a bundle are names of the IR: segments of letters, digits and `_`, none begins with
+// a digit.
 std::string Lowerer::member_name(const std::string& path, const std::string& text) const {
   std::string out = path;
   std::string segment;
@@ -51,8 +54,8 @@ std::string Lowerer::member_name(const std::string& path, const std::string& tex
   return out;
 }
 
-// The wish, or with a number behind it: no two members have one name, and none looks like a member of a
-// turn, `h.wte` beside a repeat called `h`.
+// The wish, or with a number behind it: no two members have one name, and none looks like a member
+// of a turn, `h.wte` beside a repeat called `h`.
 std::string Lowerer::free_member(std::uint32_t bundle, const std::string& wish, bool nested) {
   MemberNames& names = member_names_[bundle];
   std::string name = wish;
@@ -65,10 +68,13 @@ std::string Lowerer::free_member(std::uint32_t bundle, const std::string& wish, 
   };
   for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1))
     dot = numbered(dot, [&](const std::string& head) { return names.nested.contains(head); });
-  numbered(name.size(), [&](const std::string& head) { return names.all.contains(head) || (nested && names.prefixes.contains(head)); });
+  numbered(name.size(), [&](const std::string& head) {
+    return names.all.contains(head) || (nested && names.prefixes.contains(head));
+  });
   names.all.insert(name);
   if (nested) names.nested.insert(name);
-  for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) names.prefixes.insert(name.substr(0, dot));
+  for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1))
+    names.prefixes.insert(name.substr(0, dot));
   return name;
 }
 
@@ -81,9 +87,12 @@ void Lowerer::param_statement(const ast::Stmt& s) {
     const auto n = number(s.init.expr, "an initialiser");
     fine = n.has_value();
     initial.value = n ? n->value() : 0;
-    initial.kind = s.init.kind == ast::Init::number ? Initial::number : s.init.kind == ast::Init::normal ? Initial::normal : Initial::uniform;
+    initial.kind = s.init.kind == ast::Init::number   ? Initial::number
+                   : s.init.kind == ast::Init::normal ? Initial::normal
+                                                      : Initial::uniform;
     if (n && initial.kind != Initial::number && initial.value < 0) {
-      report_.error(expr(s.init.expr).at, fmt::format("a spread of {}; it cannot be negative", n->text()));
+      report_.error(expr(s.init.expr).at,
+                    fmt::format("a spread of {}; it cannot be negative", n->text()));
       fine = false;
     }
   }
@@ -105,11 +114,17 @@ Term Lowerer::fixed_value(const ast::ParamDecl& d, const ast::Stmt& s, const Axe
   const Span at = expr(s.init.expr).at;
   if (!t.ok()) return {};
   if (const Axes missing = without(t.axes, axes); !missing.empty()) {
-    report_.error(d.name.at, fmt::format("`{}` does not list the axis `{}`, which its value has: {}", d.name.text, missing[0]->name, describe(t)), {{at, "its value"}});
+    report_.error(d.name.at,
+                  fmt::format("`{}` does not list the axis `{}`, which its value has: {}",
+                              d.name.text, missing[0]->name, describe(t)),
+                  {{at, "its value"}});
     return {};
   }
   if (!t.positional) {
-    report_.error(at, fmt::format("the value of the fixed parameter `{}` must be made of positions and numbers alone", d.name.text));
+    report_.error(
+        at, fmt::format(
+                "the value of the fixed parameter `{}` must be made of positions and numbers alone",
+                d.name.text));
     return {};
   }
   return terms_.expand(terms_.to_real(t, at), axes, at);
@@ -122,7 +137,9 @@ void Lowerer::declare(const ast::ParamDecl& d, const ast::Stmt& s, Initial initi
   const bool fixed = initial.kind == Initial::computed;
   Term value;
   if (frame_.path.empty() && d.path && d.path->text == ".") {
-    report_.error(d.path->at, "`.` adds nothing to the labels around, and here are none: the parameter would have no name in files");
+    report_.error(d.path->at,
+                  "`.` adds nothing to the labels around, and here are none: the parameter would "
+                  "have no name in files");
     fine = false;
   }
   if (fine && fixed) {
@@ -131,14 +148,22 @@ void Lowerer::declare(const ast::ParamDecl& d, const ast::Stmt& s, Initial initi
   }
   Term t;
   if (fine) {
-    const std::uint32_t bundle = fixed ? graph_.instances[instance_].fixed : graph_.instances[instance_].trained;
-    ParamMember m{.name = member_name(frame_.members, d.name.text), .type = {terms_.real(), {}}, .initial = initial, .at = d.name.at};
-    m.stored = stored_name(label(frame_.path, d.path ? d.path->text : d.name.text, turns_around_, d.path ? d.path->at : d.name.at));
+    const std::uint32_t bundle =
+        fixed ? graph_.instances[instance_].fixed : graph_.instances[instance_].trained;
+    ParamMember m{.name = member_name(frame_.members, d.name.text),
+                  .type = {terms_.real(), {}},
+                  .initial = initial,
+                  .at = d.name.at};
+    m.stored = stored_name(label(frame_.path, d.path ? d.path->text : d.name.text, turns_around_,
+                                 d.path ? d.path->at : d.name.at));
     if (fixed) m.computed = value.node;
     for (const NamedAxis* a : axes) m.type.axes.push_back(a->storage);
     std::uint32_t& slot = fixed ? cursor_.fixed : cursor_.trained;
     std::vector<ParamMember>& members = graph_.bundles[bundle].members;
-    Node n{.kind = Node::param, .item = static_cast<std::uint32_t>(graph_.params.size()), .type = m.type, .at = d.name.at};
+    Node n{.kind = Node::param,
+           .item = static_cast<std::uint32_t>(graph_.params.size()),
+           .type = m.type,
+           .at = d.name.at};
     // A turn that is unrolled declares what the first one did.
     if (slot == members.size()) {
       m.name = free_member(bundle, m.name, false);
@@ -151,7 +176,8 @@ void Lowerer::declare(const ast::ParamDecl& d, const ast::Stmt& s, Initial initi
     t.axes = t.data = axes;
     t.node = graph_.add(std::move(n));
   }
-  if (fine || frame_.scope->find(d.name.text) == nullptr) bind_value(d.name, std::move(t), Binding::param);
+  if (fine || frame_.scope->find(d.name.text) == nullptr)
+    bind_value(d.name, std::move(t), Binding::param);
 }
 
 }  // namespace gradc

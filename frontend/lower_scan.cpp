@@ -1,6 +1,6 @@
-// scan (rule 17). Its body is checked as whole-tensor statements in which a read at `t - 1` is a value of
-// its own, the state; emission finds what depends on states and makes that the recurrence. So everything
-// else (gates of all positions at once, say) stays outside of it.
+// scan (rule 17). Its body is checked as whole-tensor statements in which a read at `t - 1` is a
+// value of its own, the state; emission finds what depends on states and makes that the recurrence.
+// So everything else (gates of all positions at once, say) stays outside of it.
 #include <algorithm>
 
 #include "frontend/lower_functions.h"
@@ -25,16 +25,36 @@ void Lowerer::find_states(const std::vector<ast::StmtId>& statements, StateTable
   }
 }
 
-void Lowerer::scan_statement(const ast::Stmt& s) {
+// The axis, if a scan may go along it here.
+const NamedAxis* Lowerer::scan_axis(const ast::Stmt& s) {
+  constexpr std::size_t most_scans = 60;  // within one another; what the IR's regions bear
   const NamedAxis* axis = axis_named(s.name);
-  if (axis == nullptr) return;
+  if (axis == nullptr) return nullptr;
+  if (directions_.size() >= most_scans) {
+    report_.error(s.at, fmt::format("more than {} scans within one another", most_scans));
+    return nullptr;
+  }
   for (const StateTable* t : tables_)
     if (t->axis->storage == axis->storage) {
-      report_.error(s.name.at, fmt::format("`{}` is the axis of a scan around already", s.name.text));
-      return;
+      report_.error(s.name.at,
+                    fmt::format("`{}` is the axis of a scan around already", s.name.text));
+      return nullptr;
     }
+  return axis;
+}
+
+void Lowerer::scan_statement(const ast::Stmt& s) {
+  const NamedAxis* axis = scan_axis(s);
+  if (axis == nullptr) {  // what it would bind is reported no more
+    for (const auto& [name, times] : blocks_.facts(*frame_.file, s.body, {}).bound)
+      if (frame_.scope->find(name) == nullptr)
+        frame_.scope->bind(name, {.kind = Binding::wrong, .at = s.at, .used = true});
+    return;
+  }
   const auto index = static_cast<std::uint32_t>(graph_.scans.size());
-  graph_.scans.push_back({.outer = tables_.empty() ? no_index : tables_.back()->scan, .axis = axis->storage, .begin = static_cast<std::uint32_t>(graph_.nodes.size())});
+  graph_.scans.push_back({.outer = tables_.empty() ? no_index : tables_.back()->scan,
+                          .axis = axis->storage,
+                          .begin = static_cast<std::uint32_t>(graph_.nodes.size())});
   StateTable table{index, axis, frame_.scope, {}};
   find_states(s.body, table);
   tables_.push_back(&table);
@@ -53,18 +73,27 @@ void Lowerer::scan_statement(const ast::Stmt& s) {
   for (std::uint32_t n = scan.begin; n < scan.end; ++n) {
     if (!graph_.within(graph_.nodes[n].level, index)) continue;
     for (NodeId o : graph_.nodes[n].operands)
-      if (const std::uint32_t l = graph_.node(o).level; !graph_.within(l, index)) level = graph_.deeper(level, l);
+      if (const std::uint32_t l = graph_.node(o).level; !graph_.within(l, index))
+        level = graph_.deeper(level, l);
   }
   for (const ScanState& state : scan.states)
-    if (const std::uint32_t l = graph_.node(state.next).level; !graph_.within(l, index)) level = graph_.deeper(level, l);
+    if (const std::uint32_t l = graph_.node(state.next).level; !graph_.within(l, index))
+      level = graph_.deeper(level, l);
   scan.outer = level;
   Node end{.kind = Node::scan, .owner = index, .at = s.at};
   const NodeId at = graph_.add(std::move(end));
   graph_.node(at).level = level;
   // What the body has bound is known along the whole axis from here on.
   for (const auto& [name, b] : frame_.scope->in_order()) {
-    if (!b->is_value() || b->term.kind != Term::tensor || !graph_.within(graph_.node(b->term.node).level, index)) continue;
-    Node n{.kind = Node::collected, .owner = index, .item = static_cast<std::uint32_t>(scan.collected.size()), .type = graph_.node(b->term.node).type, .at = b->at, .name = graph_.intern(*name)};
+    if (!b->is_value() || b->term.kind != Term::tensor ||
+        !graph_.within(graph_.node(b->term.node).level, index))
+      continue;
+    Node n{.kind = Node::collected,
+           .owner = index,
+           .item = static_cast<std::uint32_t>(scan.collected.size()),
+           .type = graph_.node(b->term.node).type,
+           .at = b->at,
+           .name = graph_.intern(*name)};
     graph_.scans[index].collected.push_back(b->term.node);
     b->term.node = graph_.add(std::move(n));
     graph_.node(b->term.node).level = level;
@@ -81,11 +110,19 @@ void Lowerer::close_states(StateTable& table) {
     if (b == nullptr || !b->is_value() || !b->term.ok()) continue;
     const Term& was = state.term;
     const Term& is = b->term;
-    const bool same = was.dtype == is.dtype && was.axes.size() == is.axes.size() && covers(was.axes, is.axes);
+    const bool same =
+        was.dtype == is.dtype && was.axes.size() == is.axes.size() && covers(was.axes, is.axes);
     if (!same || (is.integer() && (is.low < was.low || is.high > was.high))) {
-      report_.error(state.read, fmt::format("`{}` is read here as {}{}, and bound to {}{}", name, describe(was), was.integer() ? fmt::format(" of {} .. {}", was.low, was.high) : "",
-                                            describe(is), is.integer() ? fmt::format(" of {} .. {}; a range that grows along the scan is none: begin with `0.0 +` for a real", is.low, is.high) : ""),
-                    {{b->at, "bound here"}});
+      report_.error(
+          state.read,
+          fmt::format("`{}` is read here as {}{}, and bound to {}{}", name, describe(was),
+                      was.integer() ? fmt::format(" of {} .. {}", was.low, was.high) : "",
+                      describe(is),
+                      is.integer() ? fmt::format(" of {} .. {}; a range that grows along the scan "
+                                                 "is none: begin with `0.0 +` for a real",
+                                                 is.low, is.high)
+                                   : ""),
+          {{b->at, "bound here"}});
       continue;
     }
     graph_.scans[table.scan].states[state.index].next = terms_.expand(is, was.axes, b->at).node;
@@ -97,7 +134,8 @@ bool Lowerer::reads_state(const ast::Expr& e, Term& out, std::size_t& entry) {
   if (tables_.empty() || base.kind != ExprKind::name) return false;
   for (StateTable* table : tables_) {
     bool visible = false;
-    for (Scope* s = frame_.scope; s != nullptr; s = s->outer()) visible = visible || s == table->scope;
+    for (Scope* s = frame_.scope; s != nullptr; s = s->outer())
+      visible = visible || s == table->scope;
     const auto it = table->states.find(base.text);
     if (!visible || it == table->states.end()) continue;
     for (std::size_t i = 0; i < e.names.size(); ++i) {
@@ -108,16 +146,26 @@ bool Lowerer::reads_state(const ast::Expr& e, Term& out, std::size_t& entry) {
       const Position* p = at.position.get();
       const bool here = p != nullptr && p->bare() == table->axis;
       if (here) continue;
-      if (p == nullptr || p->divisor != 0 || p->terms.size() != 1 || p->terms[0] != std::pair(table->axis, std::int64_t{1}) || std::abs(p->constant) != 1) {
-        report_.error(expr(e.operands[i + 1]).at, fmt::format("`{0}` is bound along the scan's axis `{1}`, and may be read at `{1}`, and at `{1} - 1` or else at `{1} + 1`", base.text, table->axis->name),
+      if (p == nullptr || p->divisor != 0 || p->terms.size() != 1 ||
+          p->terms[0] != std::pair(table->axis, std::int64_t{1}) || std::abs(p->constant) != 1) {
+        report_.error(expr(e.operands[i + 1]).at,
+                      fmt::format("`{0}` is bound along the scan's axis `{1}`, and may be read at "
+                                  "`{1}`, and at `{1} - 1` or else at `{1} + 1`",
+                                  base.text, table->axis->name),
                       {{it->second.let->name.at, fmt::format("`{}` is bound here", base.text)}});
         return entry = i, true;
       }
       const int step = static_cast<int>(p->constant);
-      auto& direction = std::find_if(directions_.begin(), directions_.end(), [&](const auto& d) { return d.first == table->scan; })->second;
+      auto& direction = std::find_if(directions_.begin(), directions_.end(), [&](const auto& d) {
+                          return d.first == table->scan;
+                        })->second;
       if (direction.step != 0 && direction.step != step) {
-        report_.error(expr(e.operands[i + 1]).at, fmt::format("a scan goes one way: this reads at `{0} {1} 1`, and another line at `{0} {2} 1`", table->axis->name, step < 0 ? "-" : "+", step < 0 ? "+" : "-"),
-                      {{direction.at, "the other one"}});
+        report_.error(
+            expr(e.operands[i + 1]).at,
+            fmt::format(
+                "a scan goes one way: this reads at `{0} {1} 1`, and another line at `{0} {2} 1`",
+                table->axis->name, step < 0 ? "-" : "+", step < 0 ? "+" : "-"),
+            {{direction.at, "the other one"}});
         return entry = i, true;
       }
       if (direction.step == 0) direction = {step, expr(e.operands[i + 1]).at};
@@ -145,7 +193,12 @@ Term Lowerer::state_term(const ast::Expr& name, State& state, StateTable& table)
   std::vector<ScanState>& states = graph_.scans[table.scan].states;
   state.index = static_cast<std::uint32_t>(states.size());
   state.read = name.at;
-  Node n{.kind = Node::state, .owner = table.scan, .item = state.index, .type = {g.dtype, {}}, .at = name.at, .name = graph_.intern(name.text)};
+  Node n{.kind = Node::state,
+         .owner = table.scan,
+         .item = state.index,
+         .type = {g.dtype, {}},
+         .at = name.at,
+         .name = graph_.intern(name.text)};
   for (const NamedAxis* a : axes) n.type.axes.push_back(a->storage);
   t.node = graph_.add(std::move(n));
   graph_.node(t.node).level = table.scan;
@@ -154,9 +207,9 @@ Term Lowerer::state_term(const ast::Expr& name, State& state, StateTable& table)
   return t;
 }
 
-// What kind of value a state is must be known when it is read, before it is bound. So its right side is
-// looked at ahead: a comparison is a boolean; integers and positions alone are an integer, whose range must
-// settle (0 is where it starts); all else is a real.
+// What kind of value a state is must be known when it is read, before it is bound. So its right
+// side is looked at ahead: a comparison is a boolean; integers and positions alone are an integer,
+// whose range must settle (0 is where it starts); all else is a real.
 Lowerer::Guess Lowerer::guess_state(const std::string& name, const StateTable& table) {
   Guess now{DType::i32, 0, 0};
   for (int round = 0; round < 4; ++round) {
@@ -170,10 +223,13 @@ Lowerer::Guess Lowerer::guess_state(const std::string& name, const StateTable& t
   return now;
 }
 
-std::optional<Lowerer::Guess> Lowerer::guess(ExprId id, const std::string& name, const Guess& assumed) {
+std::optional<Lowerer::Guess> Lowerer::guess(ExprId id, const std::string& name,
+                                             const Guess& assumed) {
   const ast::Expr& e = expr(id);
   const auto of = [&](std::size_t i) { return guess(e.operands[i], name, assumed); };
-  const auto widest = [](const Guess& a, const Guess& b) { return Guess{a.dtype, std::min(a.low, b.low), std::max(a.high, b.high)}; };
+  const auto widest = [](const Guess& a, const Guess& b) {
+    return Guess{a.dtype, std::min(a.low, b.low), std::max(a.high, b.high)};
+  };
   switch (e.kind) {
     case ExprKind::boolean:
     case ExprKind::training:
@@ -198,7 +254,9 @@ std::optional<Lowerer::Guess> Lowerer::guess(ExprId id, const std::string& name,
         const auto n = b->exact.whole() ? b->exact.as_integer() : std::nullopt;
         return n ? std::optional(Guess{DType::i32, *n, *n}) : std::nullopt;
       }
-      return b->term.kind == Term::tensor ? std::optional(Guess{b->term.dtype, b->term.low, b->term.high}) : std::nullopt;
+      return b->term.kind == Term::tensor
+                 ? std::optional(Guess{b->term.dtype, b->term.low, b->term.high})
+                 : std::nullopt;
     }
     case ExprKind::sum: {
       Guess acc{DType::i32};
@@ -215,20 +273,26 @@ std::optional<Lowerer::Guess> Lowerer::guess(ExprId id, const std::string& name,
       // `x % n` has a range whatever x is.
       if (e.ops.size() < 2 || e.ops.back() != "%") return std::nullopt;
       const auto x = of(0), n = of(e.operands.size() - 1);
-      if (!x || x->dtype != DType::i32 || !n || n->dtype != DType::i32 || n->low < 1) return std::nullopt;
+      if (!x || x->dtype != DType::i32 || !n || n->dtype != DType::i32 || n->low < 1)
+        return std::nullopt;
       return Guess{DType::i32, 0, n->high - 1};
     }
     case ExprKind::call: {
-      if ((e.text != "select" || e.operands.size() != 3) && ((e.text != "max" && e.text != "min") || e.operands.size() != 2)) return std::nullopt;
+      if ((e.text != "select" || e.operands.size() != 3) &&
+          ((e.text != "max" && e.text != "min") || e.operands.size() != 2))
+        return std::nullopt;
       const auto a = of(e.operands.size() - 2), b = of(e.operands.size() - 1);
       if (!a || !b || a->dtype != b->dtype) return std::nullopt;
-      if (e.text == "max") return Guess{a->dtype, std::max(a->low, b->low), std::max(a->high, b->high)};
-      if (e.text == "min") return Guess{a->dtype, std::min(a->low, b->low), std::min(a->high, b->high)};
+      if (e.text == "max")
+        return Guess{a->dtype, std::max(a->low, b->low), std::max(a->high, b->high)};
+      if (e.text == "min")
+        return Guess{a->dtype, std::min(a->low, b->low), std::min(a->high, b->high)};
       return widest(*a, *b);
     }
     case ExprKind::negate: {
       const auto x = of(0);
-      return x && x->dtype == DType::i32 ? std::optional(Guess{DType::i32, -x->high, -x->low}) : std::nullopt;
+      return x && x->dtype == DType::i32 ? std::optional(Guess{DType::i32, -x->high, -x->low})
+                                         : std::nullopt;
     }
     case ExprKind::reduce: return std::nullopt;
   }

@@ -16,7 +16,8 @@ std::string Lowerer::near(const std::string& name, std::vector<std::string_view>
 
 Binding* Lowerer::lookup(const std::string& name, Span at, std::string_view what) {
   if (Binding* b = frame_.scope->find(name)) return b;
-  report_.error(at, fmt::format("there is no {} `{}`{}", what, name, unbound_advice(name)), unbound_notes(name, at));
+  report_.error(at, fmt::format("there is no {} `{}`{}", what, name, unbound_advice(name)),
+                unbound_notes(name, at));
   // Once is enough: what is bound to nothing stays silent from here on.
   frame_.scope->bind(name, {.kind = Binding::wrong, .at = at, .used = true});
   return nullptr;
@@ -27,7 +28,9 @@ const NamedAxis* Lowerer::axis_named(const ast::Word& word) {
   if (b == nullptr || b->kind == Binding::wrong) return nullptr;
   b->used = true;
   if (b->kind == Binding::axis) return b->along;
-  report_.error(word.at, fmt::format("`{}` is a {}, not an axis", word.text, b->kind == Binding::number ? "number" : "value"),
+  report_.error(word.at,
+                fmt::format("`{}` is a {}, not an axis", word.text,
+                            b->kind == Binding::number ? "number" : "value"),
                 {{b->at, fmt::format("`{}` is bound here", word.text)}});
   return nullptr;
 }
@@ -56,7 +59,9 @@ NamedAxis* Lowerer::new_axis(const std::string& name, std::int64_t extent, Span 
 const NamedAxis* Lowerer::make_axis(const std::string& name, std::int64_t extent, Span at) {
   if (Binding* b = frame_.scope->find(name); b != nullptr && b->kind == Binding::axis) {
     if (b->along->extent == extent) return b->along;
-    report_.error(at, fmt::format("axis `{}` would be {} here, and it is {} already", name, extent, b->along->extent),
+    report_.error(at,
+                  fmt::format("axis `{}` would be {} here, and it is {} already", name, extent,
+                              b->along->extent),
                   {{b->along->at, fmt::format("`{}` is {} here", name, b->along->extent)}});
     return nullptr;
   }
@@ -68,19 +73,26 @@ const NamedAxis* Lowerer::make_axis(const std::string& name, std::int64_t extent
 
 bool Lowerer::may_bind(const ast::Word& word, bool as_let) {
   if (is_builtin(word.text)) {
-    report_.error(word.at, fmt::format("`{}` is the name of a function and cannot be bound", word.text));
+    report_.error(word.at,
+                  fmt::format("`{}` is the name of a function and cannot be bound", word.text));
     return false;
   }
   const Binding* b = frame_.scope->find(word.text);
   if (b == nullptr || b->kind == Binding::wrong) return true;
   if (as_let && (b->kind == Binding::value || b->kind == Binding::argument)) return true;
-  static constexpr const char* kinds[] = {"a number", "an axis", "a value", "an input", "a parameter", "an argument", ""};
-  report_.error(word.at, fmt::format("`{}` is {} and cannot be bound again", word.text, kinds[b->kind]), {{b->at, fmt::format("`{}` is bound here", word.text)}});
+  static constexpr const char* kinds[] = {"a number",    "an axis",     "a value", "an input",
+                                          "a parameter", "an argument", ""};
+  report_.error(word.at,
+                fmt::format("`{}` is {} and cannot be bound again", word.text, kinds[b->kind]),
+                {{b->at, fmt::format("`{}` is bound here", word.text)}});
   return false;
 }
 
 void Lowerer::record(const ast::Word& word, const Term& t) {
-  if (!t.ok() || !recorded_.insert(fmt::format("{}:{}:{}", word.at.source, word.at.line, word.at.column)).second) return;
+  if (!t.ok() ||
+      !recorded_.insert(fmt::format("{}:{}:{}", word.at.source, word.at.line, word.at.column))
+           .second)
+    return;
   std::string text = word.text;
   if (t.is_number())
     text += fmt::format(" = {}", t.exact.text());
@@ -92,12 +104,18 @@ void Lowerer::record(const ast::Word& word, const Term& t) {
 void Lowerer::bind_value(const ast::Word& word, Term term, Binding::Kind kind) {
   const Binding* before = frame_.scope->find_here(word.text);
   if (before != nullptr && before->kind == Binding::value && !before->used && !before->carried)
-    report_.warning(before->at, fmt::format("this value of `{}` is never used", word.text), {{word.at, "it is bound again here"}});
-  if (term.kind == Term::tensor && !graph_.node(term.node).name.valid()) graph_.node(term.node).name = graph_.intern(word.text);
+    report_.warning(before->at, fmt::format("this value of `{}` is never used", word.text),
+                    {{word.at, "it is bound again here"}});
+  if (term.kind == Term::tensor && !graph_.node(term.node).name.valid())
+    graph_.node(term.node).name = graph_.intern(word.text);
   record(word, term);
   const Binding::Kind now = term.ok() ? kind : Binding::wrong;
   const bool carried = before != nullptr && before->carried;
-  frame_.scope->bind(word.text, {.kind = now, .at = word.at, .term = std::move(term), .used = now == Binding::wrong, .carried = carried});
+  frame_.scope->bind(word.text, {.kind = now,
+                                 .at = word.at,
+                                 .term = std::move(term),
+                                 .used = now == Binding::wrong,
+                                 .carried = carried});
 }
 
 void Lowerer::axis_statement(const ast::Stmt& s) {
@@ -106,7 +124,8 @@ void Lowerer::axis_statement(const ast::Stmt& s) {
     if (n && make_axis(s.names[i].text, *n, s.names[i].at) != nullptr)
       record(s.names[i], number_term(Number::integer(*n)));
     else if (frame_.scope->find(s.names[i].text) == nullptr)
-      frame_.scope->bind(s.names[i].text, {.kind = Binding::wrong, .at = s.names[i].at, .used = true});
+      frame_.scope->bind(s.names[i].text,
+                         {.kind = Binding::wrong, .at = s.names[i].at, .used = true});
   }
 }
 
@@ -121,11 +140,15 @@ void Lowerer::input_statement(const ast::Stmt& s) {
   fine = axis_list(s.axes, axes) && fine && terms_.room(axes, s.name.at);
   if (s.high.valid()) {
     const std::string what = fmt::format("a bound of `{}`", s.name.text);
-    const auto low = s.low.valid() ? integer(s.low, what, INT32_MIN, INT32_MAX) : std::optional<std::int64_t>(0);
+    const auto low =
+        s.low.valid() ? integer(s.low, what, INT32_MIN, INT32_MAX) : std::optional<std::int64_t>(0);
     const auto high = integer(s.high, what, INT32_MIN, std::int64_t{INT32_MAX} + 1);
     fine = fine && low && high;
     if (low && high && *low >= *high) {
-      report_.error(expr(s.high).at, fmt::format("`{}` could hold nothing: its integers would be from {} and below {}", s.name.text, *low, *high));
+      report_.error(
+          expr(s.high).at,
+          fmt::format("`{}` could hold nothing: its integers would be from {} and below {}",
+                      s.name.text, *low, *high));
       fine = false;
     }
     in.bounded = true;
@@ -134,7 +157,10 @@ void Lowerer::input_statement(const ast::Stmt& s) {
   }
   Term t;
   if (fine) {
-    Node n{.kind = Node::input, .item = static_cast<std::uint32_t>(inputs_.size()), .type = {in.bounded ? DType::i32 : terms_.real(), {}}, .at = s.name.at};
+    Node n{.kind = Node::input,
+           .item = static_cast<std::uint32_t>(inputs_.size()),
+           .type = {in.bounded ? DType::i32 : terms_.real(), {}},
+           .at = s.name.at};
     for (const NamedAxis* a : axes) n.type.axes.push_back(a->storage);
     t.kind = Term::tensor;
     t.dtype = n.type.dtype;
@@ -145,7 +171,8 @@ void Lowerer::input_statement(const ast::Stmt& s) {
     in.term = t;
     inputs_.push_back(std::move(in));
   }
-  if (fine || frame_.scope->find(s.name.text) == nullptr) bind_value(s.name, std::move(t), Binding::input);
+  if (fine || frame_.scope->find(s.name.text) == nullptr)
+    bind_value(s.name, std::move(t), Binding::input);
 }
 
 void Lowerer::let_statement(const ast::Stmt& s) {
@@ -158,7 +185,11 @@ void Lowerer::let_statement(const ast::Stmt& s) {
   const Span at = expr(s.value).at;
   if (fine && t.ok() && s.has_list) {
     if (const Axes missing = without(t.axes, axes); !missing.empty()) {
-      report_.error(s.name.at, fmt::format("the left side does not list the axis `{}`, which the right side has: {}", missing[0]->name, describe(t)), {{at, "the right side"}});
+      report_.error(
+          s.name.at,
+          fmt::format("the left side does not list the axis `{}`, which the right side has: {}",
+                      missing[0]->name, describe(t)),
+          {{at, "the right side"}});
       t = {};
     } else {
       t = terms_.expand(terms_.materialise(t, true, at), axes, s.name.at);
@@ -182,7 +213,9 @@ void Lowerer::let_statement(const ast::Stmt& s) {
 void Lowerer::expect_statement(const ast::Stmt& s) {
   Claim claim;
   if (parse_claim(s.name.text, claim) && claim != Claim::none && claim != Claim::optimizer) return;
-  report_.error(s.name.at, fmt::format("there is no fused form `{}`", s.name.text) + near(s.name.text, {"softmax", "attention", "layernorm", "rmsnorm", "cross_entropy", "gelu", "silu"}));
+  report_.error(s.name.at, fmt::format("there is no fused form `{}`", s.name.text) +
+                               near(s.name.text, {"softmax", "attention", "layernorm", "rmsnorm",
+                                                  "cross_entropy", "gelu", "silu"}));
 }
 
 void Lowerer::statement(const ast::Stmt& s) {
@@ -206,15 +239,20 @@ void Lowerer::body(const std::vector<ast::StmtId>& statements) {
 }
 
 void Lowerer::warn_unused(Scope& scope, bool model) {
-  const bool shipped = frame_.file->source < sources_.size() && sources_.name(frame_.file->source).starts_with("lib/");
+  const bool shipped = frame_.file->source < sources_.size() &&
+                       sources_.name(frame_.file->source).starts_with("lib/");
   if (shipped || report_.failed()) return;
   // A model without loss and logits is asked for any of its values.
-  const bool asked = model && scope.find_here("loss") == nullptr && scope.find_here("logits") == nullptr;
+  const bool asked =
+      model && scope.find_here("loss") == nullptr && scope.find_here("logits") == nullptr;
   for (const auto& [name, b] : scope.in_order()) {
     if (b->used || b->carried) continue;
-    const bool value = b->kind == Binding::value && !asked && !(model && (*name == "loss" || *name == "logits"));
+    const bool value =
+        b->kind == Binding::value && !asked && !(model && (*name == "loss" || *name == "logits"));
     if (!value && b->kind != Binding::input && b->kind != Binding::param) continue;
-    if (model && std::find(options_.values.begin(), options_.values.end(), *name) != options_.values.end()) continue;
+    if (model &&
+        std::find(options_.values.begin(), options_.values.end(), *name) != options_.values.end())
+      continue;
     report_.warning(b->at, fmt::format("`{}` is never used", *name));
   }
 }

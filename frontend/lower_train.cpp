@@ -22,10 +22,14 @@ struct TrainRow {
   bool adamw, sgd;
 };
 constexpr TrainRow train_rows[] = {
-    {"lr", 0, infinity, "0 or more", true, true},          {"clip", 0, infinity, "0 or more; 0 is none", true, true},
-    {"weight_decay", 0, infinity, "0 or more", true, false}, {"beta1", 0, 1, "at least 0 and less than 1", true, false},
-    {"beta2", 0, 1, "at least 0 and less than 1", true, false}, {"eps", 0, infinity, "0 or more", true, false},
-    {"momentum", 0, 1, "at least 0 and less than 1", false, true}, {"warmup", 0, infinity, "0 or more", true, true},
+    {"lr", 0, infinity, "0 or more", true, true},
+    {"clip", 0, infinity, "0 or more; 0 is none", true, true},
+    {"weight_decay", 0, infinity, "0 or more", true, false},
+    {"beta1", 0, 1, "at least 0 and less than 1", true, false},
+    {"beta2", 0, 1, "at least 0 and less than 1", true, false},
+    {"eps", 0, infinity, "0 or more", true, false},
+    {"momentum", 0, 1, "at least 0 and less than 1", false, true},
+    {"warmup", 0, infinity, "0 or more", true, true},
     {"steps", 1, 1e15, "a whole number of 1 or more", true, true},
 };
 const TrainRow* find_row(std::string_view name) {
@@ -45,7 +49,10 @@ double* field(Training& t, std::string_view name) {
   return name == "warmup" ? &t.lr.warmup : nullptr;
 }
 
-bool inside(const TrainRow& row, double x) { return std::isfinite(x) && x >= row.low && x < row.high && (row.name != "steps" || x == std::floor(x)); }
+bool inside(const TrainRow& row, double x) {
+  return std::isfinite(x) && x >= row.low && x < row.high &&
+         (row.name != "steps" || x == std::floor(x));
+}
 
 }  // namespace
 
@@ -57,7 +64,9 @@ bool Lowerer::find_setting_names() {
   for (const auto& [name, value] : options_.set) {
     const bool known = std::find(names.begin(), names.end(), name) != names.end();
     if (!known)
-      report_.error({}, fmt::format("--set {}={}: neither the model's header nor `train` has a number `{}`{}; there are {}", name, value, name, near(name, names), fmt::join(names, ", ")));
+      report_.error({}, fmt::format("--set {}={}: neither the model's header nor `train` has a "
+                                    "number `{}`{}; there are {}",
+                                    name, value, name, near(name, names), fmt::join(names, ", ")));
     else if (!parse_number(value))
       report_.error({}, fmt::format("--set {}={}: `{}` is not a number", name, value, value));
     fine = fine && known && parse_number(value);
@@ -66,7 +75,8 @@ bool Lowerer::find_setting_names() {
   return fine;
 }
 
-bool Lowerer::train_number(const Setting& s, double low, double high, const char* range, double& out) {
+bool Lowerer::train_number(const Setting& s, double low, double high, const char* range,
+                           double& out) {
   if (s.kind != Setting::number) {
     report_.error(s.at, fmt::format("`{}` is a number", s.name.text));
     return false;
@@ -90,7 +100,9 @@ void Lowerer::schedule(const Setting& s) {
     return;
   }
   if (s.kind != Setting::call || (s.text != "cosine" && s.text != "linear")) {
-    report_.error(s.at, "a learning rate is a number, `cosine(peak, warmup = n)` or `linear(peak, warmup = n)`");
+    report_.error(
+        s.at,
+        "a learning rate is a number, `cosine(peak, warmup = n)` or `linear(peak, warmup = n)`");
     return;
   }
   lr.kind = s.text == "cosine" ? Schedule::cosine : Schedule::linear;
@@ -101,7 +113,8 @@ void Lowerer::schedule(const Setting& s) {
     else if (item.name.text == "warmup")
       train_number(item, 0, infinity, "0 or more", lr.warmup);
     else
-      report_.error(item.name.text.empty() ? item.at : item.name.at, fmt::format("`{}` takes a peak and `warmup = n`", s.text));
+      report_.error(item.name.text.empty() ? item.at : item.name.at,
+                    fmt::format("`{}` takes a peak and `warmup = n`", s.text));
   }
 }
 
@@ -115,18 +128,24 @@ void Lowerer::optimizer(const Setting& s) {
   t.kind = adamw ? Training::adamw : Training::sgd;
   if (!adamw) t.weight_decay = 0;
   static constexpr std::string_view of_sgd[] = {"lr", "momentum", "clip"};
-  static constexpr std::string_view of_adamw[] = {"lr", "betas", "eps", "weight_decay", "except", "clip"};
-  const std::span<const std::string_view> order = adamw ? std::span<const std::string_view>(of_adamw) : std::span<const std::string_view>(of_sgd);
+  static constexpr std::string_view of_adamw[] = {"lr",           "betas",  "eps",
+                                                  "weight_decay", "except", "clip"};
+  const std::span<const std::string_view> order = adamw
+                                                      ? std::span<const std::string_view>(of_adamw)
+                                                      : std::span<const std::string_view>(of_sgd);
   std::vector<std::string> given;
   for (std::size_t i = 0; i < s.items.size(); ++i) {
     Setting item = s.items[i];
     if (item.name.text.empty() && i < order.size()) item.name = {std::string(order[i]), item.at};
     const std::string& name = item.name.text;
     if (std::find(order.begin(), order.end(), name) == order.end()) {
-      report_.error(item.name.at.line != 0 ? item.name.at : item.at, fmt::format("`{}` has no setting `{}`{}", s.text, name, near(name, {order.begin(), order.end()})));
+      report_.error(item.name.at.line != 0 ? item.name.at : item.at,
+                    fmt::format("`{}` has no setting `{}`{}", s.text, name,
+                                near(name, {order.begin(), order.end()})));
       continue;
     }
-    if (std::find(given.begin(), given.end(), name) != given.end()) report_.error(item.name.at, fmt::format("`{}` is given twice", name));
+    if (std::find(given.begin(), given.end(), name) != given.end())
+      report_.error(item.name.at, fmt::format("`{}` is given twice", name));
     given.push_back(name);
     if (name == "lr") {
       schedule(item);
@@ -155,17 +174,21 @@ void Lowerer::train_setting(const Setting& s) {
     double steps = 0;
     const TrainRow& row = *find_row("steps");
     if (!train_number(s, row.low, row.high, row.range.data(), steps)) return;
-    if (steps != std::floor(steps)) report_.error(s.at, fmt::format("`steps` is a whole number, and this is {}", steps));
+    if (steps != std::floor(steps))
+      report_.error(s.at, fmt::format("`steps` is a whole number, and this is {}", steps));
     program_.training.steps = static_cast<std::int64_t>(steps);
     return;
   }
-  report_.error(s.name.at, fmt::format("`train` has no setting `{}`; it has `optimizer` and `steps`{}", s.name.text, near(s.name.text, {"optimizer", "steps"})));
+  report_.error(s.name.at,
+                fmt::format("`train` has no setting `{}`; it has `optimizer` and `steps`{}",
+                            s.name.text, near(s.name.text, {"optimizer", "steps"})));
 }
 
 void Lowerer::train_settings() {
   std::vector<std::string> given;
   for (const Setting& s : file_.train) {
-    if (std::find(given.begin(), given.end(), s.name.text) != given.end()) report_.error(s.name.at, fmt::format("`{}` is set twice", s.name.text));
+    if (std::find(given.begin(), given.end(), s.name.text) != given.end())
+      report_.error(s.name.at, fmt::format("`{}` is set twice", s.name.text));
     given.push_back(s.name.text);
     train_setting(s);
   }
@@ -174,18 +197,21 @@ void Lowerer::train_settings() {
 void Lowerer::apply_settings() {
   Training& t = program_.training;
   for (const auto& [name, value] : options_.set) {
-    const bool of_header = std::any_of(file_.numbers.begin(), file_.numbers.end(), [&, &n = name](const auto& h) { return h.name.text == n; });
+    const bool of_header = std::any_of(file_.numbers.begin(), file_.numbers.end(),
+                                       [&, &n = name](const auto& h) { return h.name.text == n; });
     const TrainRow* row = find_row(name);
     if (of_header || row == nullptr) continue;
     const std::vector<Note> note = {{{}, fmt::format("with --set {}={}", name, value)}};
     const bool adamw = t.kind == Training::adamw;
     if (adamw ? !row->adamw : !row->sgd) {
-      report_.error(file_.has_train ? file_.train_at : file_.model.at, fmt::format("`{}` has no setting `{}`", adamw ? "adamw" : "sgd", name), note);
+      report_.error(file_.has_train ? file_.train_at : file_.model.at,
+                    fmt::format("`{}` has no setting `{}`", adamw ? "adamw" : "sgd", name), note);
       continue;
     }
     const double x = parse_number(value)->value();
     if (!inside(*row, x)) {
-      report_.error(file_.has_train ? file_.train_at : file_.model.at, fmt::format("`{}` would be {}; it must be {}", name, value, row->range), note);
+      report_.error(file_.has_train ? file_.train_at : file_.model.at,
+                    fmt::format("`{}` would be {}; it must be {}", name, value, row->range), note);
       continue;
     }
     if (double* f = field(t, name))

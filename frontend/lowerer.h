@@ -1,6 +1,6 @@
-// Owns elaboration: one walk over the syntax tree, in which blocks are checked anew at each call and scans
-// stay whole-tensor operations, that fills the typed graph (frontend/graph.h) or reports what is wrong.
-// The rules that its parts keep are numbered as in frontend/README.md.
+// Owns elaboration: one walk over the syntax tree, in which blocks are checked anew at each call
+// and scans stay whole-tensor operations, that fills the typed graph (frontend/graph.h) or reports
+// what is wrong. The rules that its parts keep are numbered as in frontend/README.md.
 //
 //   lower_model.cpp     header, body, final values, warnings
 //   lower_stmt.cpp      axis, input, bindings (rules 1, 3, 9, 13)
@@ -9,13 +9,13 @@
 //   lower_expr.cpp      expressions (rules 5–7)
 //   lower_number.cpp    number contexts (rule 4)
 //   lower_access.cpp    x[a b], x[a = e], reductions (rules 9–12)
-//   lower_call.cpp      calls of blocks (rules 2, 14) and functions
+//   lower_call.cpp      calls of blocks (rules 2, 14); lower_arguments.cpp their arguments;
+//   lower_builtin.cpp   calls of functions
 //   lower_train.cpp     the settings of `train` and --set
 //   lower_hints.cpp     what messages say about names
 #pragma once
 
 #include <deque>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -37,7 +37,7 @@ namespace gradc {
 // A line that binds something, for the margin of `check`.
 struct BoundLine {
   std::uint32_t source = 0, line = 0;
-  std::string text;              // `x f32[b=2 t=64]`, `half = 32`
+  std::string text;  // `x f32[b=2 t=64]`, `half = 32`
 };
 struct FinalValue {
   std::string name;
@@ -74,11 +74,11 @@ class Lowerer {
   struct Frame {
     const ast::File* file = nullptr;
     Scope* scope = nullptr;
-    Axes listed;                            // axes of its left side
+    Axes listed;  // axes of its left side
     std::uint32_t id = 0;
-    std::string path;                       // of labels; a turn's `@` is followed by its level, see label()
-    std::string members;                    // the same for names within the bundle
-    std::vector<AxisId> made;               // storage that ends with the call
+    std::string path;          // of labels; a turn's `@` is followed by its level, see label()
+    std::string members;       // the same for names within the bundle
+    std::vector<AxisId> made;  // storage that ends with the call
   };
 
   // ---- the model
@@ -116,20 +116,33 @@ class Lowerer {
   // ---- repeat and scan
   void repeat_statement(const ast::Stmt& s);
   void repeat_function(const ast::Stmt& s, std::int64_t turns);
+  struct FunctionTurn {  // of a repeat whose turn becomes a function
+    std::uint32_t repeat = 0;
+    std::vector<std::string> names;  // outer values that it binds again
+    Scope* outer = nullptr;
+    std::vector<Term> before;  // what the first turn begins with
+    bool fine = true, trained = false;
+  };
+  void begin_turn(const FunctionTurn& turn, Scope& scope, Span at);
+  void end_turn(FunctionTurn& turn, Scope& scope);
+  void leave_turns(const FunctionTurn& turn, Scope& scope, Span at);
+  Term placeholder(Node node, const Term& like);
+  void give_axes(std::size_t made);
   void repeat_unrolled(const ast::Stmt& s, std::int64_t turns);
   std::vector<std::string> rebound(const ast::Stmt& s);
   bool same_type(const std::string& name, const Binding& before, const Term& after, Span at);
   std::string repeat_name(const std::string& label);
-  struct Turns {                             // the bundles of a repeat's turn
+  struct Turns {  // the bundles of a repeat's turn
     std::uint32_t trained = no_index, fixed = no_index, trained_slot = 0, fixed_slot = 0;
   };
   Turns open_turns(const std::string& name);
-  void close_turns(Turns& t, std::int64_t turns);
+  void close_turns(Turns& t, std::int64_t turns, Span at);
   void scan_statement(const ast::Stmt& s);
+  const NamedAxis* scan_axis(const ast::Stmt& s);
   struct State {
     const ast::Stmt* let = nullptr;
-    Term term;                               // the value at the position before
-    std::uint32_t index = no_index;          // in the scan's states
+    Term term;                       // the value at the position before
+    std::uint32_t index = no_index;  // in the scan's states
     Span read;
   };
   struct StateTable {
@@ -139,7 +152,7 @@ class Lowerer {
     std::map<std::string, State> states;
   };
   struct Direction {
-    int step = 0;                            // −1, +1; 0: nothing was read yet
+    int step = 0;  // −1, +1; 0: nothing was read yet
     Span at;
   };
   void find_states(const std::vector<ast::StmtId>& statements, StateTable& table);
@@ -170,7 +183,7 @@ class Lowerer {
   Term call(const ast::Expr& e);
   Term builtin(const ast::Expr& e);
   Term block_call(const ast::Expr& e, BlockRef ref);
-  struct Arguments;                            // lower_call.cpp
+  struct Arguments;  // lower_arguments.h
   bool match_arguments(const ast::Expr& e, Arguments& a);
   bool eval_arguments(const ast::Expr& e, Arguments& a);
   bool header_axes(const ast::Expr& e, Arguments& a, Frame& inner);
@@ -182,11 +195,12 @@ class Lowerer {
 
   // ---- numbers
   std::optional<Number> number(ExprId id, std::string_view what);
-  std::optional<std::int64_t> integer(ExprId id, const std::string& what, std::int64_t low, std::int64_t high);
+  std::optional<std::int64_t> integer(ExprId id, const std::string& what, std::int64_t low,
+                                      std::int64_t high);
   std::optional<Number> number_call(const ast::Expr& e, std::string_view what);
   std::optional<std::int64_t> extent(ExprId id, const std::string& axis);
   const NamedAxis* size_of(const ast::Expr& e);
-  std::vector<Note> known_numbers(ExprId id);   // what the names in an expression stand for
+  std::vector<Note> known_numbers(ExprId id);  // what the names in an expression stand for
 
   // ---- train
   void train_settings();
@@ -201,7 +215,6 @@ class Lowerer {
   // Enough errors, or more operations or calls than a model may have (which it then reports).
   bool stopped();
   const ast::Expr& expr(ExprId id) const { return frame_.file->expr(id); }
-  void unknown(Span at, const std::string& name, std::string_view what);
   std::string near(const std::string& name, std::vector<std::string_view> candidates) const;
   // Of a name that is bound to nothing here (lower_hints.cpp).
   std::string unbound_advice(const std::string& name);
@@ -222,35 +235,38 @@ class Lowerer {
   std::unique_ptr<Scope> model_scope_;
   Frame frame_;
   std::uint32_t frames_ = 0;
-  int depth_ = 0;                             // of evaluation, calls included
-  int turns_around_ = 0;                      // repeats around, calls included
-  double copies_ = 1;                         // turns around, multiplied
-  std::int64_t sites_ = 0;                    // random draws of the current home so far
-  std::uint32_t instance_ = 0;                // of parameters
-  std::vector<StateTable*> tables_;           // scans around and turns unrolled in them
+  int depth_ = 0;                    // of evaluation, calls included
+  int turns_around_ = 0;             // repeats around, calls included
+  double copies_ = 1;                // turns around, multiplied
+  std::int64_t sites_ = 0;           // random draws of the current home so far
+  std::uint32_t instance_ = 0;       // of parameters
+  std::vector<StateTable*> tables_;  // scans around and turns unrolled in them
   std::vector<std::pair<std::uint32_t, Direction>> directions_;
-  struct Cursor {                             // into the bundles of an instance: turns after the first declare the same
+  struct Cursor {  // into the bundles of an instance: turns after the first declare the same
     std::uint32_t trained = 0, fixed = 0, inner = 0;
   };
   Cursor cursor_;
-  std::vector<std::vector<std::pair<std::uint32_t, std::uint32_t>>> inner_;  // by trained bundle: those of its repeats
+  std::vector<std::vector<std::pair<std::uint32_t, std::uint32_t>>>
+      inner_;  // by trained bundle: those of its repeats
   struct MemberNames {
-    std::unordered_set<std::string> all, nested, prefixes;                   // prefixes: `a` and `a.b` of `a.b.c`
+    std::unordered_set<std::string> all, nested, prefixes;  // prefixes: `a` and `a.b` of `a.b.c`
   };
-  std::vector<MemberNames> member_names_;                                    // by bundle
-  std::unordered_set<std::string> repeat_names_;
+  std::vector<MemberNames> member_names_;  // by bundle
+  std::unordered_set<std::string> repeat_names_{"loss", "eval", "grad", "update",
+                                                "step"};  // taken, as functions
 
   std::vector<FinalValue> finals_;
   std::vector<ModelInput> inputs_;
   std::vector<std::pair<std::string, double>> numbers_;
   std::vector<BoundLine> lines_;
   std::unordered_set<std::string> recorded_;
-  std::vector<const ast::Block*> active_;     // blocks whose calls are open
+  std::vector<const ast::Block*> active_;  // blocks whose calls are open
   std::size_t calls_ = 0;
-  Span here_;                                 // the statement or call that is looked at
+  Span here_;  // the statement or call that is looked at
 };
 
 // As frontend.h's lower, which also gives the lines of what is bound.
-Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions& options, std::vector<BoundLine>& lines);
+Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions& options,
+                    std::vector<BoundLine>& lines);
 
 }  // namespace gradc

@@ -13,7 +13,9 @@ namespace {
 
 constexpr double exact_limit = 9007199254740992.0;  // 2^53: integers up to here are doubles
 
-bool times(std::int64_t a, std::int64_t b, std::int64_t& out) { return !__builtin_mul_overflow(a, b, &out); }
+bool times(std::int64_t a, std::int64_t b, std::int64_t& out) {
+  return !__builtin_mul_overflow(a, b, &out);
+}
 
 }  // namespace
 
@@ -28,7 +30,8 @@ Number Number::real(double x) {
 
 Number Number::fraction(std::int64_t n, std::int64_t d) {
   constexpr std::int64_t least = std::numeric_limits<std::int64_t>::min();
-  if (d == 0 || n == least || d == least) return real(static_cast<double>(n) / static_cast<double>(d));
+  if (d == 0 || n == least || d == least)
+    return real(static_cast<double>(n) / static_cast<double>(d));
   if (d < 0) n = -n, d = -d;
   const std::int64_t g = std::gcd(n, d);
   Number out;
@@ -40,13 +43,15 @@ Number Number::fraction(std::int64_t n, std::int64_t d) {
 Number Number::literal(std::string_view text, double value, bool integer) {
   std::int64_t n = 0;
   const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (integer && fault == std::errc() && end == text.data() + text.size()) return Number::integer(n);
+  if (integer && fault == std::errc() && end == text.data() + text.size())
+    return Number::integer(n);
   return real(value);
 }
 
 std::optional<std::int64_t> Number::as_integer() const {
   if (exact_) return bottom_ == 1 ? std::optional(top_) : std::nullopt;
-  if (!std::isfinite(real_) || std::fabs(real_) > exact_limit || real_ != std::floor(real_)) return std::nullopt;
+  if (!std::isfinite(real_) || std::fabs(real_) > exact_limit || real_ != std::floor(real_))
+    return std::nullopt;
   return static_cast<std::int64_t>(real_);
 }
 
@@ -74,7 +79,8 @@ Number operator*(const Number& a, const Number& b) {
 
 Number operator/(const Number& a, const Number& b) {
   std::int64_t top, bottom;
-  if (a.exact_ && b.exact_ && b.top_ != 0 && times(a.top_, b.bottom_, top) && times(a.bottom_, b.top_, bottom))
+  if (a.exact_ && b.exact_ && b.top_ != 0 && times(a.top_, b.bottom_, top) &&
+      times(a.bottom_, b.top_, bottom))
     return Number::fraction(top, bottom);
   return Number::real(a.value() / b.value());
 }
@@ -86,7 +92,8 @@ Number Number::negated() const {
 
 int order(const Number& a, const Number& b) {
   if (a.exact_ && b.exact_) {
-    const __int128 x = static_cast<__int128>(a.top_) * b.bottom_, y = static_cast<__int128>(b.top_) * a.bottom_;
+    const __int128 x = static_cast<__int128>(a.top_) * b.bottom_,
+                   y = static_cast<__int128>(b.top_) * a.bottom_;
     return x < y ? -1 : x > y ? 1 : 0;
   }
   const double x = a.value(), y = b.value();
@@ -106,11 +113,13 @@ std::int64_t floor_remainder(std::int64_t a, std::int64_t b) {
 std::optional<Number> parse_number(std::string_view text) {
   const bool negative = text.starts_with('-');
   const std::string_view digits = negative ? text.substr(1) : text;
-  if (digits.empty() || !(digits[0] == '.' || (digits[0] >= '0' && digits[0] <= '9'))) return std::nullopt;
+  if (digits.empty() || !(digits[0] == '.' || (digits[0] >= '0' && digits[0] <= '9')))
+    return std::nullopt;
   double value = 0;
   const auto [end, fault] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (fault != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
-  const Number n = Number::literal(digits, value, digits.find_first_not_of("0123456789") == std::string_view::npos);
+  const Number n = Number::literal(
+      digits, value, digits.find_first_not_of("0123456789") == std::string_view::npos);
   return negative ? n.negated() : n;
 }
 

@@ -1,5 +1,6 @@
-// Owns numbers known at compile time: exact fractions as long as they fit, reals beyond and wherever a
-// fraction point was written. `/` of fractions is exact, so `4 * d / 3` needs no care about order.
+// Owns numbers known at compile time: exact fractions as long as they fit, reals beyond and
+// wherever a fraction point was written. `/` of fractions is exact, so `4 * d / 3` needs no care
+// about order.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,9 @@ class Number {
   // A literal without sign: digits alone are exact, anything else is a real.
   static Number literal(std::string_view text, double value, bool integer);
 
-  double value() const { return exact_ ? static_cast<double>(top_) / static_cast<double>(bottom_) : real_; }
+  double value() const {
+    return exact_ ? static_cast<double>(top_) / static_cast<double>(bottom_) : real_;
+  }
   // May stand for an integer value: written without a fraction point, and whole.
   bool whole() const { return exact_ && bottom_ == 1; }
   // The integer that it is, however it is written; else nothing.
@@ -29,7 +32,7 @@ class Number {
   friend Number operator+(const Number& a, const Number& b);
   friend Number operator-(const Number& a, const Number& b);
   friend Number operator*(const Number& a, const Number& b);
-  friend Number operator/(const Number& a, const Number& b);   // by 0: a real, not finite
+  friend Number operator/(const Number& a, const Number& b);  // by 0: a real, not finite
   Number negated() const;
   bool zero() const { return exact_ ? top_ == 0 : real_ == 0; }
   // −1, 0, 1; fractions are compared exactly.
@@ -37,7 +40,7 @@ class Number {
 
  private:
   bool exact_ = true;
-  std::int64_t top_ = 0, bottom_ = 1;   // in lowest terms, bottom_ > 0
+  std::int64_t top_ = 0, bottom_ = 1;  // in lowest terms, bottom_ > 0
   double real_ = 0;
 };
 

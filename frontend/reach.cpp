@@ -56,7 +56,7 @@ class Walk {
   std::vector<NodeId> work_;
 };
 
-}  // namespace
+}   // namespace
 
 void warn_unreached(const Graph& graph, NodeId loss, Reporter& report) {
   Walk walk(graph);
@@ -83,7 +83,9 @@ void warn_unreached(const Graph& graph, NodeId loss, Reporter& report) {
     u.reached = u.reached || walk.reached(i);
   }
   for (const auto& [member, u] : uses)
-    if (u.read && !u.reached) report.warning(u.at, fmt::format("no gradient of `loss` reaches `{}`, so it is not trained", u.name));
+    if (u.read && !u.reached)
+      report.warning(
+          u.at, fmt::format("no gradient of `loss` reaches `{}`, so it is not trained", u.name));
 }
 
-}  // namespace gradc
+}   // namespace gradc

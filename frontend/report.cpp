@@ -16,7 +16,9 @@ void Reporter::error(Span at, std::string message, std::vector<Note> notes) {
   constexpr std::size_t shown = 3;
   for (std::size_t i = 0; i < calls_.size() && i < shown; ++i) {
     const Call& c = calls_[calls_.size() - 1 - i];
-    if (at.line != 0 && c.at.source == at.source && c.at.line == at.line && c.at.column == at.column) continue;
+    if (at.line != 0 && c.at.source == at.source && c.at.line == at.line &&
+        c.at.column == at.column)
+      continue;
     notes.push_back({c.at, fmt::format("in this call of `{}`", c.block)});
   }
   messages_.push_back({at, std::move(message), std::move(notes), Severity::error});
@@ -33,7 +35,8 @@ std::string Reporter::text(Span at) const {
   if (at.line == 0 || at.source >= sources_.size()) return "it";
   std::string_view line = sources_.line(at.source, at.line);
   line = line.substr(std::min<std::size_t>(at.column - 1, line.size()), at.length);
-  return line.size() <= longest ? std::string(line) : std::string(line.substr(0, longest - 3)) + "...";
+  return line.size() <= longest ? std::string(line)
+                                : std::string(line.substr(0, longest - 3)) + "...";
 }
 
 }  // namespace gradc

@@ -1,5 +1,5 @@
-// Owns the collecting of messages about one text: the same one is kept once (a block is checked anew by
-// each call), and after enough of them a reader has enough.
+// Owns the collecting of messages about one text: the same one is kept once (a block is checked
+// anew by each call), and after enough of them a reader has enough.
 #pragma once
 
 #include <fmt/format.h>

@@ -39,7 +39,8 @@ std::vector<std::string_view> Scope::names() const {
 std::vector<std::pair<const std::string*, Binding*>> Scope::in_order() {
   std::vector<std::pair<const std::string*, Binding*>> out;
   for (auto& [name, binding] : names_) out.emplace_back(&name, &binding);
-  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.second->order < b.second->order; });
+  std::sort(out.begin(), out.end(),
+            [](const auto& a, const auto& b) { return a.second->order < b.second->order; });
   return out;
 }
 

@@ -1,5 +1,5 @@
-// Owns what names mean (rule 1): a number, an axis, or a value (bound, an input, a parameter, an argument).
-// A block's scope is closed; a repeat's turn sees the scope around it.
+// Owns what names mean (rule 1): a number, an axis, or a value (bound, an input, a parameter, an
+// argument). A block's scope is closed; a repeat's turn sees the scope around it.
 #pragma once
 
 #include <string>
@@ -19,18 +19,21 @@ struct Binding {
   const NamedAxis* along = nullptr;
   Term term;
   bool used = false;
-  bool carried = false;        // an outer value that this turn binds again
+  bool carried = false;  // an outer value that this turn binds again
   std::size_t order = 0;
 
-  bool is_value() const { return kind == value || kind == input || kind == param || kind == argument; }
+  bool is_value() const {
+    return kind == value || kind == input || kind == param || kind == argument;
+  }
 };
 
 class Scope {
  public:
   // `facts` are those of the body that the scope belongs to.
-  Scope(Scope* outer, const BodyFacts* facts, std::uint32_t frame) : outer_(outer), facts_(facts), frame_(frame) {}
+  Scope(Scope* outer, const BodyFacts* facts, std::uint32_t frame)
+      : outer_(outer), facts_(facts), frame_(frame) {}
 
-  Binding* find(const std::string& name);         // here or outside; null if unbound
+  Binding* find(const std::string& name);  // here or outside; null if unbound
   Binding* find_here(const std::string& name);
   Binding& bind(const std::string& name, Binding binding);
   // A name that is bound more than once is a value (rule 1).
@@ -38,7 +41,7 @@ class Scope {
   Scope* outer() { return outer_; }
   std::uint32_t frame() const { return frame_; }
   const BodyFacts& facts() const { return *facts_; }
-  std::vector<std::string_view> names() const;    // all that can be seen
+  std::vector<std::string_view> names() const;  // all that can be seen
   // Its own, in the order in which they were first bound.
   std::vector<std::pair<const std::string*, Binding*>> in_order();
 

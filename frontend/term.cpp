@@ -7,7 +7,9 @@
 
 namespace gradc {
 
-bool has(const Axes& axes, const NamedAxis* a) { return std::find(axes.begin(), axes.end(), a) != axes.end(); }
+bool has(const Axes& axes, const NamedAxis* a) {
+  return std::find(axes.begin(), axes.end(), a) != axes.end();
+}
 
 void add_axis(Axes& axes, const NamedAxis* a) {
   if (!has(axes, a)) axes.push_back(a);
@@ -32,7 +34,8 @@ bool covers(const Axes& a, const Axes& b) {
 
 std::string describe(const Axes& axes) {
   std::string out = "[";
-  for (const NamedAxis* a : axes) out += fmt::format("{}{}={}", out.size() > 1 ? " " : "", a->name, a->extent);
+  for (const NamedAxis* a : axes)
+    out += fmt::format("{}{}={}", out.size() > 1 ? " " : "", a->name, a->extent);
   return out + "]";
 }
 

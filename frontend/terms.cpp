@@ -13,17 +13,20 @@ Type Terms::type_of(DType dtype, const Axes& axes) const {
 
 bool Terms::room(const Axes& axes, Span at) {
   if (graph_.nodes.size() >= max_operations) {
-    report_.error(at, fmt::format("the model has more than {} operations, calls and turns counted", max_operations));
+    report_.error(at, fmt::format("the model has more than {} operations, calls and turns counted",
+                                  max_operations));
     return false;
   }
   if (axes.size() > static_cast<std::size_t>(max_rank)) {
-    report_.error(at, fmt::format("this value would have {} axes; at most {} are possible: {}", axes.size(), max_rank, describe(axes)));
+    report_.error(at, fmt::format("this value would have {} axes; at most {} are possible: {}",
+                                  axes.size(), max_rank, describe(axes)));
     return false;
   }
   std::int64_t n = 1;
   for (const NamedAxis* a : axes)
     if (__builtin_mul_overflow(n, a->extent, &n) || n > max_elements) {
-      report_.error(at, fmt::format("this value would have more than 2^40 elements: {}", describe(axes)));
+      report_.error(
+          at, fmt::format("this value would have more than 2^40 elements: {}", describe(axes)));
       return false;
     }
   return true;
@@ -45,12 +48,13 @@ Term Terms::tensor(NodeId node, DType dtype, Axes axes, std::initializer_list<co
   return t;
 }
 
-Term Terms::add(Opcode code, std::initializer_list<const Term*> operands, const Attr& attr, DType dtype, const Axes& axes,
-                Span at) {
+Term Terms::add(Opcode code, std::initializer_list<const Term*> operands, const Attr& attr,
+                DType dtype, const Axes& axes, Span at) {
   if (!room(axes, at)) return {};
   std::vector<NodeId> nodes;
   for (const Term* t : operands) nodes.push_back(t->node);
-  return tensor(graph_.add(code, std::move(nodes), attr, type_of(dtype, axes), at), dtype, axes, operands);
+  return tensor(graph_.add(code, std::move(nodes), attr, type_of(dtype, axes), at), dtype, axes,
+                operands);
 }
 
 Term Terms::position(const NamedAxis* axis, Span at) {
@@ -84,7 +88,9 @@ Term Terms::uniform(const Term& like, std::int64_t site, Span at) {
   return t;
 }
 
-Term Terms::constant(double value, Span at) { return add(Opcode::constant_, {}, {.real = value}, real_, {}, at); }
+Term Terms::constant(double value, Span at) {
+  return add(Opcode::constant_, {}, {.real = value}, real_, {}, at);
+}
 
 NodeId Terms::node_of(const Term& x, DType dtype, Span at) {
   if (x.is_number()) {
@@ -150,11 +156,10 @@ Term Terms::rename(const Term& x, const NamedAxis* from, const NamedAxis* to, Sp
   }
   if (from->storage == to->storage) return t;
   if (!movable(x, from, at) || !room(t.axes, at)) return {};
-  t.node = graph_.add(Opcode::relabel_, {x.node}, {.from = from->storage, .to = to->storage}, type_of(x.dtype, t.axes), at);
+  t.node = graph_.add(Opcode::relabel_, {x.node}, {.from = from->storage, .to = to->storage},
+                      type_of(x.dtype, t.axes), at);
   return t;
 }
-
-Term Terms::relabel(const Term& x, const NamedAxis* from, const NamedAxis* to, Span at) { return rename(x, from, to, at); }
 
 const NamedAxis* Terms::temporary(const std::string& name, std::int64_t extent) {
   auto axis = std::make_unique<NamedAxis>();
@@ -169,7 +174,8 @@ bool Terms::movable(const Term& x, const NamedAxis* axis, Span at) {
   if (x.kind != Term::tensor) return true;
   for (std::uint32_t s = graph_.node(x.node).level; s != no_index; s = graph_.scans[s].outer)
     if (graph_.scans[s].axis == axis->storage) {
-      report_.error(at, fmt::format("`{0}` is the axis of the scan around, and this value comes of what the scan binds: it is known only "
+      report_.error(at, fmt::format("`{0}` is the axis of the scan around, and this value comes of "
+                                    "what the scan binds: it is known only "
                                     "at the same `{0}` here",
                                     axis->name));
       return false;

@@ -1,6 +1,7 @@
-// Owns the making of typed values: each method checks kinds, axes, ranges and sizes, reports what is wrong
-// at `at`, and appends operations to the graph. Knows nothing of names or of the syntax tree. A wrong
-// operand gives a wrong result silently. Rules by number are those of frontend/README.md.
+// Owns the making of typed values: each method checks kinds, axes, ranges and sizes, reports what
+// is wrong at `at`, and appends operations to the graph. Knows nothing of names or of the syntax
+// tree. A wrong operand gives a wrong result silently. Rules by number are those of
+// frontend/README.md.
 //
 //   terms.cpp              sources, conversions, limits
 //   terms_elementwise.cpp  arithmetic, comparisons, functions (rules 5–7)
@@ -20,8 +21,8 @@
 namespace gradc {
 
 inline constexpr std::int64_t max_extent = 2147483647;
-inline constexpr std::int64_t max_elements = std::int64_t{1} << 40;   // of one value
-inline constexpr std::size_t max_operations = 1'000'000;              // of a model, calls and turns counted
+inline constexpr std::int64_t max_elements = std::int64_t{1} << 40;  // of one value
+inline constexpr std::size_t max_operations = 1'000'000;  // of a model, calls and turns counted
 
 class Terms {
  public:
@@ -44,7 +45,6 @@ class Terms {
   NodeId node_of(const Term& x, DType dtype, Span at);
   // To exactly these axes, in this order; all of x's must be among them.
   Term expand(const Term& x, const Axes& axes, Span at);
-  Term relabel(const Term& x, const NamedAxis* from, const NamedAxis* to, Span at);
   // The same value where `from` is called `to`: the storage changes only if it must.
   Term rename(const Term& x, const NamedAxis* from, const NamedAxis* to, Span at);
 
@@ -69,24 +69,26 @@ class Terms {
 
   // ---- reductions
   struct Reduction {
-    std::string_view name;             // sum mean max min argmax softmax logsumexp
+    std::string_view name;  // sum mean max min argmax softmax logsumexp
     Axes over;
-    std::vector<Span> places;          // of the axes, for messages
-    Term where;                        // wrong: none
+    std::vector<Span> places;  // of the axes, for messages
+    Term where;                // wrong: none
     bool has_where = false;
     Span where_at;
   };
   // The argument of sum and mean as its factors (rule 7 holds within each, not between them).
   Term reduce(const Reduction& r, std::vector<Term> factors, Span at);
 
-  bool room(const Axes& axes, Span at);            // rank, elements and operations stay within bounds
-  // Within a scan a value is known only at its own position: may `x` be asked elsewhere along `axis`?
+  bool room(const Axes& axes, Span at);  // rank, elements and operations stay within bounds
+  // Within a scan a value is known only at its own position: may `x` be asked elsewhere along
+  // `axis`?
   bool movable(const Term& x, const NamedAxis* axis, Span at);
 
  private:
   Term tensor(NodeId node, DType dtype, Axes axes, std::initializer_list<const Term*> from);
   Type type_of(DType dtype, const Axes& axes) const;
-  Term add(Opcode code, std::initializer_list<const Term*> operands, const Attr& attr, DType dtype, const Axes& axes, Span at);
+  Term add(Opcode code, std::initializer_list<const Term*> operands, const Attr& attr, DType dtype,
+           const Axes& axes, Span at);
   Term elementwise(Opcode code, DType dtype, std::initializer_list<const Term*> operands, Span at);
   bool numeric(const Term& x, Span at);
   Term number_arithmetic(Opcode code, const Number& a, const Number& b, Span at);
@@ -98,8 +100,10 @@ class Terms {
   Term read_one(const Term& x, const Entry& e, Span at);
   Term read_pick(const Term& x, const NamedAxis* a, std::int64_t k, Span at);
   Term read_affine(const Term& x, const NamedAxis* a, const Position& p, const Term& e, Span at);
-  Term read_line(const Term& x, const NamedAxis* a, const NamedAxis* q, std::int64_t k, std::int64_t m, Span at);
-  Term read_windows(const Term& x, const NamedAxis* a, const NamedAxis* q, const NamedAxis* r, const Position& p, Span at);
+  Term read_line(const Term& x, const NamedAxis* a, const NamedAxis* q, std::int64_t k,
+                 std::int64_t m, Span at);
+  Term read_windows(const Term& x, const NamedAxis* a, const NamedAxis* q, const NamedAxis* r,
+                    const Position& p, Span at);
   Term read_divided(const Term& x, const NamedAxis* a, const Position& p, Span at);
   bool read_merged(Term& x, std::vector<Entry>& entries, Span at);
   Term read_gather(const Term& x, const NamedAxis* a, const Term& e, Span at);

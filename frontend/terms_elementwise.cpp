@@ -1,5 +1,5 @@
-// Arithmetic, comparisons and functions of typed values (rule 6). Which operands may meet (rule 7) is the
-// business of the expression around them.
+// Arithmetic, comparisons and functions of typed values (rule 6). Which operands may meet (rule 7)
+// is the business of the expression around them.
 #include <algorithm>
 #include <cmath>
 
@@ -23,7 +23,8 @@ bool Terms::numeric(const Term& x, Span at) {
   return false;
 }
 
-Term Terms::elementwise(Opcode code, DType dtype, std::initializer_list<const Term*> operands, Span at) {
+Term Terms::elementwise(Opcode code, DType dtype, std::initializer_list<const Term*> operands,
+                        Span at) {
   Axes axes;
   for (const Term* t : operands)
     for (const NamedAxis* a : t->axes) add_axis(axes, a);
@@ -32,7 +33,9 @@ Term Terms::elementwise(Opcode code, DType dtype, std::initializer_list<const Te
 
 Term Terms::number_arithmetic(Opcode code, const Number& a, const Number& b, Span at) {
   const auto whole = [&](const Number& n) {
-    if (!n.as_integer()) report_.error(at, fmt::format("`{}` is not a whole number, which `//` and `%` need", n.text()));
+    if (!n.as_integer())
+      report_.error(at,
+                    fmt::format("`{}` is not a whole number, which `//` and `%` need", n.text()));
     return n.as_integer();
   };
   switch (code) {
@@ -43,7 +46,8 @@ Term Terms::number_arithmetic(Opcode code, const Number& a, const Number& b, Spa
     case Opcode::min_: return number_term(order(a, b) <= 0 ? a : b);
     case Opcode::pow_: {
       const std::optional<std::int64_t> n = b.as_integer();
-      if (!n || *n < 0 || *n > 64 || !a.whole()) return number_term(Number::real(std::pow(a.value(), b.value())));
+      if (!n || *n < 0 || *n > 64 || !a.whole())
+        return number_term(Number::real(std::pow(a.value(), b.value())));
       Number out = Number::integer(1);
       for (std::int64_t i = 0; i < *n; ++i) out = out * a;
       return number_term(out);
@@ -57,7 +61,8 @@ Term Terms::number_arithmetic(Opcode code, const Number& a, const Number& b, Spa
   if (code == Opcode::div_) return number_term(a / b);
   const auto x = whole(a), y = whole(b);
   if (!x || !y) return {};
-  return number_term(Number::integer(code == Opcode::mod_ ? floor_remainder(*x, *y) : floor_divide(*x, *y)));
+  return number_term(
+      Number::integer(code == Opcode::mod_ ? floor_remainder(*x, *y) : floor_divide(*x, *y)));
 }
 
 Term Terms::arithmetic(Opcode code, const Term& a, const Term& b, Span at) {
@@ -65,10 +70,14 @@ Term Terms::arithmetic(Opcode code, const Term& a, const Term& b, Span at) {
   if (!numeric(a, at) || !numeric(b, at)) return {};
   if (a.is_number() && b.is_number()) return number_arithmetic(code, a.exact, b.exact, at);
   const bool needs_integers = code == Opcode::floordiv_ || code == Opcode::mod_;
-  const bool gives_real = code == Opcode::div_ || code == Opcode::pow_ || !integral(a) || !integral(b);
+  const bool gives_real =
+      code == Opcode::div_ || code == Opcode::pow_ || !integral(a) || !integral(b);
   if (needs_integers && gives_real) {
     const Term& wrong = integral(a) ? b : a;
-    report_.error(at, fmt::format("`//` and `%` take integers, and one side is {}; of reals, write `floor(x / y)`", describe(wrong)));
+    report_.error(
+        at, fmt::format(
+                "`//` and `%` take integers, and one side is {}; of reals, write `floor(x / y)`",
+                describe(wrong)));
     return {};
   }
   if (gives_real) {
@@ -92,7 +101,8 @@ Term Terms::negate(const Term& x, Span at) {
   if (x.is_number()) return number_term(x.exact.negated());
   if (x.real()) return elementwise(Opcode::neg_, real_, {&x}, at);
   if (x.low <= INT32_MIN) {
-    report_.error(at, std::string("the negation of this integer may leave the 32 bits of integers"));
+    report_.error(at,
+                  std::string("the negation of this integer may leave the 32 bits of integers"));
     return {};
   }
   Term t = elementwise(Opcode::neg_, DType::i32, {&x}, at);
@@ -107,13 +117,22 @@ Term Terms::compare(std::string_view sign, const Term& a, const Term& b, Span at
   const bool equality = sign == "==" || sign == "!=";
   if (a.is_number() && b.is_number()) {
     const int c = order(a.exact, b.exact);
-    return boolean(sign == "<" ? c < 0 : sign == "<=" ? c <= 0 : sign == ">" ? c > 0 : sign == ">=" ? c >= 0 : (c == 0) == (sign == "=="), at);
+    return boolean(sign == "<"    ? c < 0
+                   : sign == "<=" ? c <= 0
+                   : sign == ">"  ? c > 0
+                   : sign == ">=" ? c >= 0
+                                  : (c == 0) == (sign == "=="),
+                   at);
   }
   const bool swap = sign == ">" || sign == ">=";
   const Term& left = swap ? b : a;
   const Term& right = swap ? a : b;
-  const Opcode code = sign == "==" ? Opcode::eq_ : sign == "!=" ? Opcode::ne_ : sign.size() == 1 ? Opcode::lt_ : Opcode::le_;
-  if (a.boolean() && b.boolean() && equality) return elementwise(code, DType::boolean, {&left, &right}, at);
+  const Opcode code = sign == "=="       ? Opcode::eq_
+                      : sign == "!="     ? Opcode::ne_
+                      : sign.size() == 1 ? Opcode::lt_
+                                         : Opcode::le_;
+  if (a.boolean() && b.boolean() && equality)
+    return elementwise(code, DType::boolean, {&left, &right}, at);
   if (!numeric(a, at) || !numeric(b, at)) return {};
   const bool integers = integral(left) && integral(right);
   const Term x = integers ? materialise(left, false, at) : to_real(left, at);
@@ -128,7 +147,8 @@ Term Terms::logic(Opcode code, const Term& a, const Term& b, Span at) {
   if (!a.ok() || !b.ok()) return {};
   for (const Term* t : {&a, &b})
     if (!t->boolean()) {
-      report_.error(at, fmt::format("`{}` takes booleans, and one side is {}", code == Opcode::and_ ? "and" : "or", describe(*t)));
+      report_.error(at, fmt::format("`{}` takes booleans, and one side is {}",
+                                    code == Opcode::and_ ? "and" : "or", describe(*t)));
       return {};
     }
   Term t = elementwise(code, DType::boolean, {&a, &b}, at);
@@ -142,7 +162,8 @@ Term Terms::logic(Opcode code, const Term& a, const Term& b, Span at) {
     t.witnesses.insert(t.witnesses.end(), b.witnesses.begin(), b.witnesses.end());
   } else {
     for (const auto& w : a.witnesses)
-      if (b.truth == 1 || std::find(b.witnesses.begin(), b.witnesses.end(), w) != b.witnesses.end()) t.witnesses.push_back(w);
+      if (b.truth == 1 || std::find(b.witnesses.begin(), b.witnesses.end(), w) != b.witnesses.end())
+        t.witnesses.push_back(w);
     if (a.truth == 1) t.witnesses = b.witnesses;
   }
   return t;
@@ -162,12 +183,17 @@ Term Terms::invert(const Term& x, Span at) {
 Term Terms::select(const Term& c, const Term& a, const Term& b, Span at) {
   if (!c.ok() || !a.ok() || !b.ok()) return {};
   if (!c.boolean()) {
-    report_.error(at, fmt::format("`select` takes a boolean condition, and this is {}", describe(c)));
+    report_.error(at,
+                  fmt::format("`select` takes a boolean condition, and this is {}", describe(c)));
     return {};
   }
   if (a.is_number() && b.is_number() && c.truth >= 0 && c.axes.empty()) return c.truth == 1 ? a : b;
   if (a.boolean() != b.boolean()) {
-    report_.error(at, fmt::format("the branches of `select` are {} and {}: either both are booleans, or both are numbers", describe(a), describe(b)));
+    report_.error(
+        at,
+        fmt::format(
+            "the branches of `select` are {} and {}: either both are booleans, or both are numbers",
+            describe(a), describe(b)));
     return {};
   }
   if (a.boolean()) return elementwise(Opcode::select_, DType::boolean, {&c, &a, &b}, at);
@@ -210,7 +236,8 @@ Term Terms::function(Opcode code, const Term& x, Span at) {
       case Opcode::abs_: return number_term(order(n, Number{}) < 0 ? n.negated() : n);
       case Opcode::floor_: {
         const double down = std::floor(n.value());
-        if (n.whole() || std::fabs(down) > 9e15) return number_term(n.whole() ? n : Number::real(down));
+        if (n.whole() || std::fabs(down) > 9e15)
+          return number_term(n.whole() ? n : Number::real(down));
         return number_term(Number::integer(static_cast<std::int64_t>(down)));
       }
       default: return number_term(Number::real(of_number(code, n.value())));

@@ -1,6 +1,6 @@
-// Sums of products. Factors are joined two at a time, the pair first whose result is smallest, and an
-// axis is summed as soon as no other factor has it; a pair that is a matrix product becomes one `contract`.
-// Numbers and values without axes wait behind the sum.
+// Sums of products. Factors are joined two at a time, the pair first whose result is smallest, and
+// an axis is summed as soon as no other factor has it; a pair that is a matrix product becomes one
+// `contract`. Numbers and values without axes wait behind the sum.
 #include <algorithm>
 
 #include "frontend/terms.h"
@@ -51,17 +51,19 @@ Term Terms::product_sum(std::vector<Term> factors, const Axes& over, Span at) {
     } else {
       parts.push_back(to_real(f, at));
     }
-  if (!scale.ok() || std::any_of(parts.begin(), parts.end(), [](const Term& t) { return !t.ok(); })) return {};
+  if (!scale.ok() || std::any_of(parts.begin(), parts.end(), [](const Term& t) { return !t.ok(); }))
+    return {};
   // Of very many factors the first are multiplied as they come.
   constexpr std::size_t searched = 12;
   if (parts.size() > searched) {
     const std::size_t spare = parts.size() - searched;
-    for (std::size_t i = 1; i <= spare && parts[0].ok(); ++i) parts[0] = arithmetic(Opcode::mul_, parts[0], parts[i], at);
+    for (std::size_t i = 1; i <= spare && parts[0].ok(); ++i)
+      parts[0] = arithmetic(Opcode::mul_, parts[0], parts[i], at);
     if (!parts[0].ok()) return {};
     parts.erase(parts.begin() + 1, parts.begin() + 1 + static_cast<std::ptrdiff_t>(spare));
   }
   while (parts.size() > 1) {
-    const auto needed = [&](std::size_t i, std::size_t j) {   // axes that the pair must keep
+    const auto needed = [&](std::size_t i, std::size_t j) {  // axes that the pair must keep
       Axes rest;
       for (std::size_t k = 0; k < parts.size(); ++k)
         if (k != i && k != j)
@@ -73,20 +75,23 @@ Term Terms::product_sum(std::vector<Term> factors, const Axes& over, Span at) {
       double best = -1;
       for (std::size_t i = 0; i < parts.size(); ++i)
         for (std::size_t j = i + 1; j < parts.size(); ++j) {
-          const double n = elements(without(union_of(parts[i].axes, parts[j].axes), without(over, needed(i, j))));
+          const double n = elements(
+              without(union_of(parts[i].axes, parts[j].axes), without(over, needed(i, j))));
           if (best >= 0 && n >= best) continue;
           best = n;
           best_i = i;
           best_j = j;
         }
     }
-    const Axes now = intersection(without(over, needed(best_i, best_j)), union_of(parts[best_i].axes, parts[best_j].axes));
+    const Axes now = intersection(without(over, needed(best_i, best_j)),
+                                  union_of(parts[best_i].axes, parts[best_j].axes));
     parts[best_i] = multiply_pair(parts[best_i], parts[best_j], now, at);
     parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(best_j));
     if (!parts[best_i].ok()) return {};
   }
   Term t = parts[0];
-  if (const Axes rest = intersection(over, t.axes); !rest.empty()) t = fold(Opcode::sum_, t, rest, real_, at);
+  if (const Axes rest = intersection(over, t.axes); !rest.empty())
+    t = fold(Opcode::sum_, t, rest, real_, at);
   return scaled ? arithmetic(Opcode::mul_, t, scale, at) : t;
 }
 

@@ -1,5 +1,5 @@
-// Reductions (rules 11 and 12). What `where` excludes is replaced before anything is computed of it, and
-// replaced by select: an excluded element sends back exactly 0, whatever it is.
+// Reductions (rules 11 and 12). What `where` excludes is replaced before anything is computed of
+// it, and replaced by select: an excluded element sends back exactly 0, whatever it is.
 #include <algorithm>
 #include <limits>
 
@@ -22,18 +22,25 @@ bool Terms::check_reduction(const Reduction& r, const Axes& argument, Span at) {
   const Axes all = r.has_where ? union_of(argument, r.where.axes) : argument;
   for (std::size_t i = 0; i < r.over.size(); ++i)
     if (!has(all, r.over[i])) {
-      report_.error(r.places[i], fmt::format("`{}` reduces over `{}`, which its argument does not have: {}", r.name, r.over[i]->name, describe(all)));
+      report_.error(r.places[i],
+                    fmt::format("`{}` reduces over `{}`, which its argument does not have: {}",
+                                r.name, r.over[i]->name, describe(all)));
       fine = false;
     }
   if (!r.has_where) return fine;
   if (!r.where.boolean()) {
-    report_.error(r.where_at, fmt::format("`where` takes a boolean, and this is {}", describe(r.where)));
+    report_.error(r.where_at,
+                  fmt::format("`where` takes a boolean, and this is {}", describe(r.where)));
     return false;
   }
   const Axes strange = without(r.where.data, argument);
   if (!strange.empty()) {
-    report_.error(r.where_at, fmt::format("this condition depends on data along `{}`, which the argument {} does not have", strange[0]->name, describe(argument)),
-                  {{at, "its argument"}});
+    report_.error(
+        r.where_at,
+        fmt::format(
+            "this condition depends on data along `{}`, which the argument {} does not have",
+            strange[0]->name, describe(argument)),
+        {{at, "its argument"}});
     fine = false;
   }
   return fine;
@@ -64,7 +71,8 @@ Term Terms::reduce(const Reduction& r, std::vector<Term> factors, Span at) {
 // x where the condition holds, else the number; x itself without a condition.
 Term Terms::excluded(const Reduction& r, const Term& x, double instead, Span at) {
   if (!r.has_where) return x;
-  const Term other = number_term(x.integer() ? Number::integer(static_cast<std::int64_t>(instead)) : Number::real(instead));
+  const Term other = number_term(x.integer() ? Number::integer(static_cast<std::int64_t>(instead))
+                                             : Number::real(instead));
   Term t = select(r.where, x, other, at);
   if (!t.ok()) return t;
   // Axes as the argument has them, then those of the condition (rule 8).
@@ -74,7 +82,9 @@ Term Terms::excluded(const Reduction& r, const Term& x, double instead, Span at)
 }
 
 Term Terms::sum(const Reduction& r, std::vector<Term> factors, Span at) {
-  const bool real = std::any_of(factors.begin(), factors.end(), [](const Term& t) { return t.real() || (t.is_number() && !t.exact.whole()); });
+  const bool real = std::any_of(factors.begin(), factors.end(), [](const Term& t) {
+    return t.real() || (t.is_number() && !t.exact.whole());
+  });
   if (!r.has_where && real) return product_sum(std::move(factors), r.over, at);
   Term x = factors[0];
   for (std::size_t i = 1; i < factors.size(); ++i) x = arithmetic(Opcode::mul_, x, factors[i], at);
@@ -94,7 +104,8 @@ Term Terms::sum(const Reduction& r, std::vector<Term> factors, Span at) {
 }
 
 Term Terms::mean(const Reduction& r, std::vector<Term> factors, Span at) {
-  if (std::none_of(factors.begin(), factors.end(), [](const Term& t) { return t.real(); })) factors[0] = to_real(factors[0], at);
+  if (std::none_of(factors.begin(), factors.end(), [](const Term& t) { return t.real(); }))
+    factors[0] = to_real(factors[0], at);
   const Term total = sum(r, std::move(factors), at);
   if (!total.ok()) return {};
   Number places = Number::integer(1);
@@ -104,10 +115,12 @@ Term Terms::mean(const Reduction& r, std::vector<Term> factors, Span at) {
   Axes counted;
   for (const NamedAxis* a : r.over)
     if (has(r.where.axes, a)) counted.push_back(a);
-  const Term ones = select(r.where, to_real(number_term(Number::integer(1)), at), to_real(number_term(Number{}), at), at);
+  const Term ones = select(r.where, to_real(number_term(Number::integer(1)), at),
+                           to_real(number_term(Number{}), at), at);
   if (!ones.ok()) return {};
   Term count = counted.empty() ? ones : fold(Opcode::sum_, ones, counted, real_, at);
-  if (order(places, Number::integer(1)) != 0) count = arithmetic(Opcode::mul_, count, number_term(places), at);
+  if (order(places, Number::integer(1)) != 0)
+    count = arithmetic(Opcode::mul_, count, number_term(places), at);
   // Of nothing the mean is 0: the sum is 0 and is divided by 1.
   count = arithmetic(Opcode::max_, count, number_term(Number::integer(1)), at);
   return arithmetic(Opcode::div_, total, count, at);
@@ -137,8 +150,8 @@ Term Terms::argmax(const Reduction& r, const Term& x, Span at) {
   return t;
 }
 
-// x − m with the row's maximum m, −inf where excluded. The maximum keeps exp from overflowing and cancels,
-// so no gradient flows through it.
+// x − m with the row's maximum m, −inf where excluded. The maximum keeps exp from overflowing and
+// cancels, so no gradient flows through it.
 Terms::Shifted Terms::shifted(const Reduction& r, const Term& argument, Span at) {
   const Term x = to_real(argument, at);
   const Term y = excluded(r, x, -infinity, at);
@@ -154,9 +167,13 @@ Term Terms::softmax(const Reduction& r, const Term& x, Span at) {
   if (!e.ok()) return {};
   Term total = fold(Opcode::sum_, e, r.over, real_, at);
   // A row of which all is excluded sums to 0; any other to at least 1.
-  const auto along = [&](const auto& witness) { return r.over.size() == 1 && witness.first == r.over[0]; };
+  const auto along = [&](const auto& witness) {
+    return r.over.size() == 1 && witness.first == r.over[0];
+  };
   const bool never_empty = std::any_of(r.where.witnesses.begin(), r.where.witnesses.end(), along);
-  if (r.has_where && !never_empty) total = select(compare("==", total, number_term(Number{}), at), number_term(Number::real(1)), total, at);
+  if (r.has_where && !never_empty)
+    total = select(compare("==", total, number_term(Number{}), at), number_term(Number::real(1)),
+                   total, at);
   return arithmetic(Opcode::div_, e, total, at);
 }
 
@@ -164,7 +181,9 @@ Term Terms::logsumexp(const Reduction& r, const Term& x, Span at) {
   const Shifted s = shifted(r, x, at);
   const Term e = function(Opcode::exp_, s.shifted, at);
   if (!e.ok()) return {};
-  return arithmetic(Opcode::add_, function(Opcode::log_, fold(Opcode::sum_, e, r.over, real_, at), at), s.highest, at);
+  return arithmetic(Opcode::add_,
+                    function(Opcode::log_, fold(Opcode::sum_, e, r.over, real_, at), at), s.highest,
+                    at);
 }
 
 }  // namespace gradc

@@ -1,8 +1,6 @@
 // Owns the measurement of contraction kernels: GFLOP/s with one and two workers beside what the
 // machine's multiply-add units give in the same run. With --own-time workers are timed by what they
-// compute themselves, which a busy machine disturbs less. Built on demand: ninja contract_bench;
-// see
-// --help.
+// compute themselves, which a busy machine disturbs less. Built on demand: ninja contract_bench.
 #include <fmt/format.h>
 
 #include <algorithm>

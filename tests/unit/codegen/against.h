@@ -24,9 +24,10 @@ struct Trial {
   std::vector<int> layouts = {0, 1, 2, 3};
   std::vector<std::pair<int, int>> aliases = {};  // result, argument in whose place it lies
   std::uint64_t seed = 1;
+  bool every_target = false;  // otherwise the best, and the others by turns
 };
-// Compiles @k for every target that this machine runs, in several layouts, and compares all results
-// with the interpreter; and that 1, 2 and 3 workers give the same bits.
+// Compiles @k for targets that this machine runs, in several layouts, and compares all results with
+// the interpreter; and that 1, 2 and 3 workers give the same bits.
 void check_kernel_against_interpreter(const Program& program, const Trial& trial);
 
 // "" or how `got` differs from the oracle's result of the same type.

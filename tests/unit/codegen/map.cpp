@@ -109,17 +109,21 @@ TEST_CASE("every elementwise operation of every dtype, on special values") {
       CAPTURE(static_cast<int>(kind));
       check_kernel_against_interpreter(p, {.tolerance = {.ulps = d == DType::f64 ? 4.0 : 2.0},
                                            .arguments = arguments,
-                                           .layouts = {0}});
+                                           .layouts = {0},
+                                           .every_target = true});
     }
   CHECK(tried > 90);
 }
 
 TEST_CASE("select takes one branch whatever the other holds") {
   for (DType d : dtypes) {
-    const Program p = kernel_program(
-        fmt::format("kernel @k map(%c: bool[n=100], %a: {0}[n], %b: {0}[m=3 n]) -> {0}[m n] {{\n  "
-                    "%r = select %c, %a, %b -> {0}[m n]\n  return %r\n}}\n",
-                    name(d)));
+    const Program p = kernel_program(fmt::format(R"(
+kernel @k map(%c: bool[n=100], %a: {0}[n], %b: {0}[m=3 n]) -> {0}[m n] {{
+  %r = select %c, %a, %b -> {0}[m n]
+  return %r
+}}
+)",
+                                                 name(d)));
     const Function& f = p.function(p.find("k"));
     std::vector<Array> arguments;
     for (ValueId v : f.body().arguments)
@@ -134,11 +138,15 @@ TEST_CASE("division by constants, which takes other ways than division by values
   for (std::int64_t b : {1, 2, 7, 64, -3, -1, 0})
     for (const char* dtype : {"i32", "i64"}) {
       CAPTURE(b);
-      const Program p =
-          kernel_program(fmt::format("kernel @k map(%a: {0}[n=300]) -> {0}[n], {0}[n] {{\n  %c = "
-                                     "constant {1} -> {0}[]\n  %q = floordiv %a, %c -> {0}[n]\n"
-                                     "  %m = mod %a, %c -> {0}[n]\n  return %q, %m\n}}\n",
-                                     dtype, b));
+      const Program p = kernel_program(fmt::format(R"(
+kernel @k map(%a: {0}[n=300]) -> {0}[n], {0}[n] {{
+  %c = constant {1} -> {0}[]
+  %q = floordiv %a, %c -> {0}[n]
+  %m = mod %a, %c -> {0}[n]
+  return %q, %m
+}}
+)",
+                                                   dtype, b));
       Array a = Array::zeros(dtype[1] == '3' ? DType::i32 : DType::i64, {300});
       for (int i = 0; i < 300; ++i)
         a.integer[static_cast<std::size_t>(i)] = i < 290      ? i - 145
@@ -152,15 +160,20 @@ TEST_CASE("broadcasts, orders of axes and tails of every length") {
   int turn = 0;
   for (int n : {1, 2, 7, 15, 16, 17, 63, 65, 100, 257}) {
     CAPTURE(n);
-    const Program p = kernel_program(
-        fmt::format("kernel @k map(%x: f32[a=3 b=5 c={0}], %y: f32[c], %z: f32[b a], %s: f32[], "
-                    "%i: i32[c a]) -> f32[c a b], bool[b a c] {{\n"
-                    "  %u = mul %x, %y -> f32[a b c]\n  %v = add %u, %z -> f32[a b c]\n  %w = exp "
-                    "%z -> f32[b a]\n  %o = mul %v, %w -> f32[a b c]\n"
-                    "  %q = cast %i -> f32[c a]\n  %r = sub %o, %q -> f32[c a b]\n  %t = mul %r, "
-                    "%s -> f32[c a b]\n"
-                    "  %l = lt %u, %s -> bool[b a c]\n  return %t, %l\n}}\n",
-                    n));
+    const Program p = kernel_program(fmt::format(R"(
+kernel @k map(%x: f32[a=3 b=5 c={0}], %y: f32[c], %z: f32[b a], %s: f32[], %i: i32[c a]) -> f32[c a b], bool[b a c] {{
+  %u = mul %x, %y -> f32[a b c]
+  %v = add %u, %z -> f32[a b c]
+  %w = exp %z -> f32[b a]
+  %o = mul %v, %w -> f32[a b c]
+  %q = cast %i -> f32[c a]
+  %r = sub %o, %q -> f32[c a b]
+  %t = mul %r, %s -> f32[c a b]
+  %l = lt %u, %s -> bool[b a c]
+  return %t, %l
+}}
+)",
+                                                 n));
     check_kernel_against_interpreter(
         p, {.tolerance = {.ulps = 4, .absolute = 1e-6}, .layouts = {turn % 4, (turn + 1) % 4}});
     ++turn;
@@ -168,30 +181,46 @@ TEST_CASE("broadcasts, orders of axes and tails of every length") {
   // Extents 0 and 1, no axes at all.
   for (const char* axes : {"a=0 b=3", "a=3 b=0", "a=1 b=1", "a=1 b=40", "a=40 b=1"}) {
     CAPTURE(axes);
-    const Program p =
-        kernel_program(fmt::format("kernel @k map(%x: f32[{}], %y: f32[a]) -> f32[b a] {{\n  %r = "
-                                   "add %x, %y -> f32[b a]\n  return %r\n}}\n",
-                                   axes));
+    const Program p = kernel_program(fmt::format(R"(
+kernel @k map(%x: f32[{}], %y: f32[a]) -> f32[b a] {{
+  %r = add %x, %y -> f32[b a]
+  return %r
+}}
+)",
+                                                 axes));
     check_kernel_against_interpreter(p, {});
   }
 }
 
 TEST_CASE("scalars of 64 bits, as the optimizer's corrections are") {
   const Program p = kernel_program(
-      "kernel @k map(%step: i64[], %lr: f32[]) -> f64[], f32[], i64[] {\n  %one = constant 1 -> "
-      "i64[]\n  %t = add %step, %one -> i64[]\n"
-      "  %f = cast %t -> f64[]\n  %b = constant 0.95 -> f64[]\n  %p = pow %b, %f -> f64[]\n  %u = "
-      "constant 1.0 -> f64[]\n"
-      "  %c = sub %u, %p -> f64[]\n  %q = sqrt %c -> f64[]\n  %s = cast %q -> f32[]\n  %r = mul "
-      "%s, %lr -> f32[]\n  return %c, %r, %t\n}\n");
+      R"(
+kernel @k map(%step: i64[], %lr: f32[]) -> f64[], f32[], i64[] {
+  %one = constant 1 -> i64[]
+  %t = add %step, %one -> i64[]
+  %f = cast %t -> f64[]
+  %b = constant 0.95 -> f64[]
+  %p = pow %b, %f -> f64[]
+  %u = constant 1.0 -> f64[]
+  %c = sub %u, %p -> f64[]
+  %q = sqrt %c -> f64[]
+  %s = cast %q -> f32[]
+  %r = mul %s, %lr -> f32[]
+  return %c, %r, %t
+}
+)");
   check_kernel_against_interpreter(p, {.layouts = {0}});
 }
 
 TEST_CASE("a large flat map, shared among workers in pieces, in place") {
   const Program p = kernel_program(
-      "kernel @k map(%x: f32[a=7 b=33 c=129], %y: f32[a b c]) -> f32[a b c], f32[a b c] {\n  %r = "
-      "add %x, %y -> f32[a b c]\n"
-      "  %q = mul %x, %y -> f32[a b c]\n  return %r, %q\n}\n");
+      R"(
+kernel @k map(%x: f32[a=7 b=33 c=129], %y: f32[a b c]) -> f32[a b c], f32[a b c] {
+  %r = add %x, %y -> f32[a b c]
+  %q = mul %x, %y -> f32[a b c]
+  return %r, %q
+}
+)");
   check_kernel_against_interpreter(p, {});
   check_kernel_against_interpreter(p, {.layouts = {0, 1, 2}, .aliases = {{0, 1}, {1, 0}}});
 }
@@ -248,7 +277,12 @@ TEST_CASE("each address operation, alone and in chains, reads where it says and 
   int turn = 0;
   for (const Read& read : reads) {
     CAPTURE(read.body);
-    const std::string text = fmt::format("kernel @k map({}) -> {} {{\n  {}\n  return %r\n}}\n",
+    const std::string text = fmt::format(R"(
+kernel @k map({}) -> {} {{
+  {}
+  return %r
+}}
+)",
                                          read.arguments, read.result, read.body);
     const Program p = kernel_program(text);
     check_kernel_against_interpreter(p,
@@ -259,10 +293,16 @@ TEST_CASE("each address operation, alone and in chains, reads where it says and 
 
 TEST_CASE("run-time positions outside read 0 and touch nothing") {
   const Program p = kernel_program(
-      "kernel @k map(%x: f32[t=9 d=20], %n: i64[]) -> f32[u=5 d] {\n  %a = slice %x, %n [t = u] -> "
-      "f32[u=5 d]\n"
-      "  %b = bound %a, %n [d] -> f32[u d]\n  %q = position %n [u] -> i32[u]\n  %c = cast %q -> "
-      "f32[u]\n  %r = add %b, %c -> f32[u d]\n  return %r\n}\n");
+      R"(
+kernel @k map(%x: f32[t=9 d=20], %n: i64[]) -> f32[u=5 d] {
+  %a = slice %x, %n [t = u] -> f32[u=5 d]
+  %b = bound %a, %n [d] -> f32[u d]
+  %q = position %n [u] -> i32[u]
+  %c = cast %q -> f32[u]
+  %r = add %b, %c -> f32[u d]
+  return %r
+}
+)");
   for (std::int64_t n : {-1000000, -3, 0, 2, 6, 8, 9, 1000000}) {
     CAPTURE(n);
     const Function& f = p.function(p.find("k"));
@@ -276,13 +316,17 @@ TEST_CASE("run-time positions outside read 0 and touch nothing") {
 TEST_CASE("random draws are the interpreter's, bit for bit, in any order of elements") {
   for (int d : {3, 20, 64}) {
     CAPTURE(d);
-    const Program p = kernel_program(
-        fmt::format("kernel @k map(%x: f32[t=9 d={}], %seed: i64[], %step: i64[], %site: i64[]) -> "
-                    "f32[t d] {{\n  %u = uniform %seed, %step, %site -> f32[t d]\n"
-                    "  %h = constant 0.25 -> f32[]\n  %c = le %h, %u -> bool[t d]\n  %z = constant "
-                    "0.0 -> f32[]\n  %y = select %c, %u, %z -> f32[t d]\n"
-                    "  return %y\n}}\n",
-                    d));
+    const Program p = kernel_program(fmt::format(R"(
+kernel @k map(%x: f32[t=9 d={}], %seed: i64[], %step: i64[], %site: i64[]) -> f32[t d] {{
+  %u = uniform %seed, %step, %site -> f32[t d]
+  %h = constant 0.25 -> f32[]
+  %c = le %h, %u -> bool[t d]
+  %z = constant 0.0 -> f32[]
+  %y = select %c, %u, %z -> f32[t d]
+  return %y
+}}
+)",
+                                                 d));
     const Function& f = p.function(p.find("k"));
     for (std::int64_t seed : {std::int64_t{1}, std::int64_t{-1} << 33})
       check_kernel_against_interpreter(
@@ -297,11 +341,20 @@ TEST_CASE("random draws are the interpreter's, bit for bit, in any order of elem
 
 TEST_CASE("flags of a bundle are those of its members, element by element") {
   const Program p = kernel_program(
-      "bundle @params {\n  a: f32[d=5] as \"a\" ~ normal(0.02) no_decay\n  w: f32[d e=9] as \"w\" "
-      "~ normal(0.02)\n  b: f32[e] as \"b\" = 0.0 no_decay\n}\n\n"
-      "kernel @k map(%x: f32[n=59]) -> f32[n], bool[n] {\n  %f = flags @params.decay -> bool[n]\n  "
-      "%z = constant 0.0 -> f32[]\n"
-      "  %r = select %f, %x, %z -> f32[n]\n  %g = flags @params.clip -> bool[n]\n  return %r, "
-      "%g\n}\n");
+      R"(
+bundle @params {
+  a: f32[d=5] as "a" ~ normal(0.02) no_decay
+  w: f32[d e=9] as "w" ~ normal(0.02)
+  b: f32[e] as "b" = 0.0 no_decay
+}
+
+kernel @k map(%x: f32[n=59]) -> f32[n], bool[n] {
+  %f = flags @params.decay -> bool[n]
+  %z = constant 0.0 -> f32[]
+  %r = select %f, %x, %z -> f32[n]
+  %g = flags @params.clip -> bool[n]
+  return %r, %g
+}
+)");
   check_kernel_against_interpreter(p, {});
 }

@@ -47,16 +47,22 @@ TEST_CASE(
   for (const Shape& s : shapes) {
     CAPTURE(s.g);
     const Tolerance exact{.ulps = 4, .absolute = 1e-6};
-    const Program plain =
-        kernel_program(fmt::format("kernel @k read(%g: {}, %i: {}) -> {} {{\n  %r = scatter %g, %i "
-                                   "[v] -> {}\n  return %r\n}}\n",
-                                   s.g, s.i, s.result, s.result));
+    const Program plain = kernel_program(fmt::format(R"(
+kernel @k read(%g: {}, %i: {}) -> {} {{
+  %r = scatter %g, %i [v] -> {}
+  return %r
+}}
+)",
+                                                     s.g, s.i, s.result, s.result));
     check_kernel_against_interpreter(
         plain, {.tolerance = exact, .arguments = with_indices(plain, 3), .layouts = {turn % 4}});
-    const Program based =
-        kernel_program(fmt::format("kernel @k read(%g: {}, %i: {}, %base: {}) -> {} {{\n  %r = "
-                                   "scatter %g, %i, %base [v] -> {}\n  return %r\n}}\n",
-                                   s.g, s.i, s.result, s.result, s.result));
+    const Program based = kernel_program(fmt::format(R"(
+kernel @k read(%g: {}, %i: {}, %base: {}) -> {} {{
+  %r = scatter %g, %i, %base [v] -> {}
+  return %r
+}}
+)",
+                                                     s.g, s.i, s.result, s.result, s.result));
     check_kernel_against_interpreter(
         based,
         {.tolerance = exact, .arguments = with_indices(based, 4), .layouts = {(turn + 1) % 4}});
@@ -74,10 +80,13 @@ TEST_CASE("update writes over what is inside, in place or on a copy") {
                           {"i32[t=40 b=33]", "i32[b u=40]", ""},
                           {"bool[t=9 d=5]", "bool[u=1 d]", ""}};
   for (const Shape& s : shapes) {
-    const Program p =
-        kernel_program(fmt::format("kernel @k read(%x: {0}, %y: {1}, %p: i64[]) -> {0} {{\n  %r = "
-                                   "update %x, %y, %p [u -> t] -> {0}\n  return %r\n}}\n",
-                                   s.g, s.i));
+    const Program p = kernel_program(fmt::format(R"(
+kernel @k read(%x: {0}, %y: {1}, %p: i64[]) -> {0} {{
+  %r = update %x, %y, %p [u -> t] -> {0}
+  return %r
+}}
+)",
+                                                 s.g, s.i));
     const Function& f = p.function(p.find("k"));
     int turn = 0;
     for (std::int64_t at : {std::int64_t{0}, std::int64_t{3}, std::int64_t{7}, std::int64_t{-2},

@@ -28,13 +28,18 @@ TEST_CASE("every reduction, over every length, along either axis") {
       CAPTURE(over);
       const char* kept = over[0] == 's' ? "t" : "s";
       const Program p = kernel_program(fmt::format(
-          "kernel @k rows(%x: f32[t=5 s={0}], %i: i32[t s]) -> f32[{1}], f32[{1}], f32[{1}], "
-          "i32[{1}], i32[{1}], i32[{1}], i32[{1}] {{\n"
-          "  %a = sum %x over {2} -> f32[{1}]\n  %b = amax %x over {2} -> f32[{1}]\n  %c = amin %x "
-          "over {2} -> f32[{1}]\n"
-          "  %d = argmax %x over {2} -> i32[{1}]\n  %e = sum %i over {2} -> i32[{1}]\n  %f = amax "
-          "%i over {2} -> i32[{1}]\n"
-          "  %g = argmax %i over {2} -> i32[{1}]\n  return %a, %b, %c, %d, %e, %f, %g\n}}\n",
+          R"(
+kernel @k rows(%x: f32[t=5 s={0}], %i: i32[t s]) -> f32[{1}], f32[{1}], f32[{1}], i32[{1}], i32[{1}], i32[{1}], i32[{1}] {{
+  %a = sum %x over {2} -> f32[{1}]
+  %b = amax %x over {2} -> f32[{1}]
+  %c = amin %x over {2} -> f32[{1}]
+  %d = argmax %x over {2} -> i32[{1}]
+  %e = sum %i over {2} -> i32[{1}]
+  %f = amax %i over {2} -> i32[{1}]
+  %g = argmax %i over {2} -> i32[{1}]
+  return %a, %b, %c, %d, %e, %f, %g
+}}
+)",
           n, kept, over));
       check_kernel_against_interpreter(p, {.tolerance = sums(n), .layouts = {turn++ % 4}});
     }
@@ -44,19 +49,22 @@ TEST_CASE("wide reductions, of 64-bit elements") {
   for (int n : {3, 65, 200})
     for (const char* over : {"s", "t"}) {
       const char* kept = over[0] == 's' ? "t" : "s";
-      const Program p =
-          kernel_program(fmt::format("kernel @k rows(%x: f64[t=70 s={0}], %i: i64[t s]) -> "
-                                     "f64[{1}], f64[{1}], i64[{1}], i32[{1}], i64[{1}] {{\n"
-                                     "  %a = sum %x over {2} -> f64[{1}]\n  %b = amin %x over {2} "
-                                     "-> f64[{1}]\n  %c = sum %i over {2} -> i64[{1}]\n"
-                                     "  %d = argmax %x over {2} -> i32[{1}]\n  %e = amin %i over "
-                                     "{2} -> i64[{1}]\n  return %a, %b, %c, %d, %e\n}}\n",
-                                     n, kept, over));
+      const Program p = kernel_program(fmt::format(R"(
+kernel @k rows(%x: f64[t=70 s={0}], %i: i64[t s]) -> f64[{1}], f64[{1}], i64[{1}], i32[{1}], i64[{1}] {{
+  %a = sum %x over {2} -> f64[{1}]
+  %b = amin %x over {2} -> f64[{1}]
+  %c = sum %i over {2} -> i64[{1}]
+  %d = argmax %x over {2} -> i32[{1}]
+  %e = amin %i over {2} -> i64[{1}]
+  return %a, %b, %c, %d, %e
+}}
+)",
+                                                   n, kept, over));
       check_kernel_against_interpreter(p, {.tolerance = {.ulps = 64}, .layouts = {0}});
     }
 }
 
-TEST_CASE("softmax in three passes; its numerator is not computed twice") {
+TEST_CASE("softmax in three passes, also in its operand's place; a long row keeps its numerators") {
   int turn = 0;
   for (int n : {1, 4, 17, 64, 100, 257, 3000})
     for (const char* axes : {"t=9 s={}", "s={} t=9", "t=3 s={} h=6"}) {
@@ -66,15 +74,28 @@ TEST_CASE("softmax in three passes; its numerator is not computed twice") {
       const std::string kept = type.find('h') != std::string::npos ? "t h" : "t";
       const std::string full = kept == "t h" ? "t s h" : axes[0] == 't' ? "t s" : "s t";
       const Program p = kernel_program(fmt::format(
-          "kernel @k rows(%x: f32[{0}]) -> f32[{1}], f32[{2}] {{\n"
-          "  %m = amax %x over s -> f32[{2}]\n  %d = sub %x, %m -> f32[{1}]\n  %e = exp %d -> "
-          "f32[{1}]\n"
-          "  %z = sum %e over s -> f32[{2}]\n  %y = div %e, %z -> f32[{1}]\n"
-          "  %l = log %z -> f32[{2}]\n  %q = add %l, %m -> f32[{2}]\n  return %y, %q\n}}\n",
+          R"(
+kernel @k rows(%x: f32[{0}]) -> f32[{1}], f32[{2}] {{
+  %m = amax %x over s -> f32[{2}]
+  %d = sub %x, %m -> f32[{1}]
+  %e = exp %d -> f32[{1}]
+  %z = sum %e over s -> f32[{2}]
+  %y = div %e, %z -> f32[{1}]
+  %l = log %z -> f32[{2}]
+  %q = add %l, %m -> f32[{2}]
+  return %y, %q
+}}
+)",
           type, full, kept));
       check_kernel_against_interpreter(
           p, {.tolerance = {.ulps = 16, .absolute = 2e-6}, .layouts = {turn % 4}});
-      // In the operand's place.
+      if (n == 3000 && axes[0] == 't' && kept == "t") {
+        const Function& f = p.function(p.find("k"));
+        KernelInstance instance{p.find("k"), {}};
+        for (ValueId v : {f.body().arguments[0], f.body().results[0], f.body().results[1]})
+          instance.buffers.push_back(row_major(f, f.type(v)));
+        CHECK(Execution(p, instance, host_target()).compiled().local_bytes >= 3000 * 4);
+      }
       check_kernel_against_interpreter(p, {.tolerance = {.ulps = 16, .absolute = 2e-6},
                                            .layouts = {turn % 2},
                                            .aliases = {{0, 0}}});
@@ -86,38 +107,50 @@ TEST_CASE("layernorm with gain and shift, and the gradient of its operand") {
   int turn = 0;
   for (int n : {4, 17, 96, 768, 1000}) {
     CAPTURE(n);
-    const Program forward = kernel_program(
-        fmt::format("kernel @k rows(%x: f32[b=2 t=5 d={0}], %g: f32[d], %c: f32[d]) -> f32[b t d], "
-                    "f32[b t], f32[b t] {{\n"
-                    "  %n = constant {0}.0 -> f32[]\n  %eps = constant 1e-05 -> f32[]\n"
-                    "  %s = sum %x over d -> f32[b t]\n  %m = div %s, %n -> f32[b t]\n  %y = sub "
-                    "%x, %m -> f32[b t d]\n"
-                    "  %q = mul %y, %y -> f32[b t d]\n  %v = sum %q over d -> f32[b t]\n  %w = div "
-                    "%v, %n -> f32[b t]\n"
-                    "  %u = add %w, %eps -> f32[b t]\n  %r = rsqrt %u -> f32[b t]\n  %h = mul %y, "
-                    "%r -> f32[b t d]\n"
-                    "  %k1 = mul %h, %g -> f32[b t d]\n  %o = add %k1, %c -> f32[b t d]\n  return "
-                    "%o, %m, %r\n}}\n",
-                    n));
+    const Program forward = kernel_program(fmt::format(R"(
+kernel @k rows(%x: f32[b=2 t=5 d={0}], %g: f32[d], %c: f32[d]) -> f32[b t d], f32[b t], f32[b t] {{
+  %n = constant {0}.0 -> f32[]
+  %eps = constant 1e-05 -> f32[]
+  %s = sum %x over d -> f32[b t]
+  %m = div %s, %n -> f32[b t]
+  %y = sub %x, %m -> f32[b t d]
+  %q = mul %y, %y -> f32[b t d]
+  %v = sum %q over d -> f32[b t]
+  %w = div %v, %n -> f32[b t]
+  %u = add %w, %eps -> f32[b t]
+  %r = rsqrt %u -> f32[b t]
+  %h = mul %y, %r -> f32[b t d]
+  %k1 = mul %h, %g -> f32[b t d]
+  %o = add %k1, %c -> f32[b t d]
+  return %o, %m, %r
+}}
+)",
+                                                       n));
     check_kernel_against_interpreter(
         forward, {.tolerance = {.ulps = 64, .absolute = 1e-6}, .layouts = {turn % 4}});
     check_kernel_against_interpreter(
         forward,
         {.tolerance = {.ulps = 64, .absolute = 1e-6}, .layouts = {1}, .aliases = {{0, 0}}});
     // Two reductions in one pass; m and r are given by row.
-    const Program backward =
-        kernel_program(fmt::format("kernel @k rows(%dy: f32[b=2 t=5 d={0}], %x: f32[b t d], %g: "
-                                   "f32[d], %m: f32[b t], %r: f32[b t]) -> f32[b t d] {{\n"
-                                   "  %n = constant {0}.0 -> f32[]\n  %c = sub %x, %m -> f32[b t "
-                                   "d]\n  %h = mul %c, %r -> f32[b t d]\n"
-                                   "  %u = mul %dy, %g -> f32[b t d]\n  %s = sum %u over d -> "
-                                   "f32[b t]\n  %uh = mul %u, %h -> f32[b t d]\n"
-                                   "  %v = sum %uh over d -> f32[b t]\n  %s1 = div %s, %n -> f32[b "
-                                   "t]\n  %v1 = div %v, %n -> f32[b t]\n"
-                                   "  %a = mul %h, %v1 -> f32[b t d]\n  %e = sub %u, %s1 -> f32[b "
-                                   "t d]\n  %f = sub %e, %a -> f32[b t d]\n"
-                                   "  %o = mul %f, %r -> f32[b t d]\n  return %o\n}}\n",
-                                   n));
+    const Program backward = kernel_program(fmt::format(R"(
+kernel @k rows(%dy: f32[b=2 t=5 d={0}], %x: f32[b t d], %g: f32[d], %m: f32[b t], %r: f32[b t]) -> f32[b t d] {{
+  %n = constant {0}.0 -> f32[]
+  %c = sub %x, %m -> f32[b t d]
+  %h = mul %c, %r -> f32[b t d]
+  %u = mul %dy, %g -> f32[b t d]
+  %s = sum %u over d -> f32[b t]
+  %uh = mul %u, %h -> f32[b t d]
+  %v = sum %uh over d -> f32[b t]
+  %s1 = div %s, %n -> f32[b t]
+  %v1 = div %v, %n -> f32[b t]
+  %a = mul %h, %v1 -> f32[b t d]
+  %e = sub %u, %s1 -> f32[b t d]
+  %f = sub %e, %a -> f32[b t d]
+  %o = mul %f, %r -> f32[b t d]
+  return %o
+}}
+)",
+                                                        n));
     check_kernel_against_interpreter(
         backward, {.tolerance = {.ulps = 64, .absolute = 1e-6}, .layouts = {turn % 4}});
     ++turn;
@@ -129,17 +162,26 @@ TEST_CASE(
   for (int v : {5, 17, 257}) {
     CAPTURE(v);
     const Program p = kernel_program(fmt::format(
-        "kernel @k rows(%x: f32[b=3 t=4 v={0}], %i: i32[b t]) -> f32[b t], f32[b t v] {{\n"
-        "  %m = amax %x over v -> f32[b t]\n  %d = sub %x, %m -> f32[b t v]\n  %e = exp %d -> "
-        "f32[b t v]\n"
-        "  %z = sum %e over v -> f32[b t]\n  %l = log %z -> f32[b t]\n  %a = add %l, %m -> f32[b "
-        "t]\n"
-        "  %p = gather %x, %i [v] -> f32[b t]\n  %n = sub %a, %p -> f32[b t]\n"
-        "  %w = position v -> i32[v]\n  %h = eq %i, %w -> bool[b t v]\n  %one = constant 1.0 -> "
-        "f32[]\n"
-        "  %zero = constant 0.0 -> f32[]\n  %o = select %h, %one, %zero -> f32[b t v]\n  %q = div "
-        "%e, %z -> f32[b t v]\n"
-        "  %g = sub %q, %o -> f32[b t v]\n  return %n, %g\n}}\n",
+        R"(
+kernel @k rows(%x: f32[b=3 t=4 v={0}], %i: i32[b t]) -> f32[b t], f32[b t v] {{
+  %m = amax %x over v -> f32[b t]
+  %d = sub %x, %m -> f32[b t v]
+  %e = exp %d -> f32[b t v]
+  %z = sum %e over v -> f32[b t]
+  %l = log %z -> f32[b t]
+  %a = add %l, %m -> f32[b t]
+  %p = gather %x, %i [v] -> f32[b t]
+  %n = sub %a, %p -> f32[b t]
+  %w = position v -> i32[v]
+  %h = eq %i, %w -> bool[b t v]
+  %one = constant 1.0 -> f32[]
+  %zero = constant 0.0 -> f32[]
+  %o = select %h, %one, %zero -> f32[b t v]
+  %q = div %e, %z -> f32[b t v]
+  %g = sub %q, %o -> f32[b t v]
+  return %n, %g
+}}
+)",
         v));
     const Function& f = p.function(p.find("k"));
     std::vector<Array> arguments{random_array(f, f.type(f.body().arguments[0]), 7),
@@ -169,15 +211,21 @@ TEST_CASE(
       CAPTURE(rows);
       CAPTURE(columns);
       // A gain's gradient, as layernorm leaves it: factors by row, and by column.
-      check(fmt::format("kernel @k rows(%g: f32[b=3 t={0} d={1}], %x: f32[b t d], %m: f32[b t], "
-                        "%r: f32[b t], %c: f32[d]) -> f32[d], f32[d], i32[d] {{\n"
-                        "  %y = sub %x, %m -> f32[b t d]\n  %h = mul %y, %r -> f32[b t d]\n  %a = "
-                        "mul %g, %h -> f32[b t d]\n"
-                        "  %f = mul %a, %c -> f32[b t d]\n  %s = sum %f over b t -> f32[d]\n  %u = "
-                        "sum %g over b t -> f32[d]\n"
-                        "  %z = constant 0.0 -> f32[]\n  %p = lt %z, %g -> bool[b t d]\n  %i = "
-                        "cast %p -> i32[b t d]\n"
-                        "  %n = sum %i over b t -> i32[d]\n  return %s, %u, %n\n}}\n",
+      check(fmt::format(R"(
+kernel @k rows(%g: f32[b=3 t={0} d={1}], %x: f32[b t d], %m: f32[b t], %r: f32[b t], %c: f32[d]) -> f32[d], f32[d], i32[d] {{
+  %y = sub %x, %m -> f32[b t d]
+  %h = mul %y, %r -> f32[b t d]
+  %a = mul %g, %h -> f32[b t d]
+  %f = mul %a, %c -> f32[b t d]
+  %s = sum %f over b t -> f32[d]
+  %u = sum %g over b t -> f32[d]
+  %z = constant 0.0 -> f32[]
+  %p = lt %z, %g -> bool[b t d]
+  %i = cast %p -> i32[b t d]
+  %n = sum %i over b t -> i32[d]
+  return %s, %u, %n
+}}
+)",
                         rows, columns),
             3 * rows,
             {rows == 66      ? 2
@@ -187,65 +235,111 @@ TEST_CASE(
   // Kept axes on both sides; a result with all axes in an operand's place; columns beyond one
   // piece.
   check(
-      "kernel @k rows(%x: f32[b=3 t=70 d=20], %y: f32[b t d]) -> f32[b d], f32[b t d] {\n  %a = "
-      "mul %x, %y -> f32[b t d]\n"
-      "  %s = sum %a over t -> f32[b d]\n  %q = tanh %s -> f32[b d]\n  return %q, %a\n}\n",
+      R"(
+kernel @k rows(%x: f32[b=3 t=70 d=20], %y: f32[b t d]) -> f32[b d], f32[b t d] {
+  %a = mul %x, %y -> f32[b t d]
+  %s = sum %a over t -> f32[b d]
+  %q = tanh %s -> f32[b d]
+  return %q, %a
+}
+)",
       70, {0, 3});
   check(
-      "kernel @k rows(%x: f32[b=3 t=70 d=20], %y: f32[b t d]) -> f32[b d], f32[b t d] {\n  %a = "
-      "mul %x, %y -> f32[b t d]\n"
-      "  %s = sum %a over t -> f32[b d]\n  %q = tanh %s -> f32[b d]\n  return %q, %a\n}\n",
+      R"(
+kernel @k rows(%x: f32[b=3 t=70 d=20], %y: f32[b t d]) -> f32[b d], f32[b t d] {
+  %a = mul %x, %y -> f32[b t d]
+  %s = sum %a over t -> f32[b d]
+  %q = tanh %s -> f32[b d]
+  return %q, %a
+}
+)",
       70, {0}, {{1, 1}});
   check(
-      "kernel @k rows(%x: f32[t=40 d=2100]) -> f32[d], i32[d] {\n  %s = sum %x over t -> f32[d]\n  "
-      "%a = argmax %x over t -> i32[d]\n  return %s, %a\n}\n",
+      R"(
+kernel @k rows(%x: f32[t=40 d=2100]) -> f32[d], i32[d] {
+  %s = sum %x over t -> f32[d]
+  %a = argmax %x over t -> i32[d]
+  return %s, %a
+}
+)",
       40, {0, 1});
   check(
-      "kernel @k rows(%x: f32[t=5 d=2100]) -> f32[d] {\n  %s = sum %x over t -> f32[d]\n  return "
-      "%s\n}\n",
+      R"(
+kernel @k rows(%x: f32[t=5 d=2100]) -> f32[d] {
+  %s = sum %x over t -> f32[d]
+  return %s
+}
+)",
       5, {0, 1});
   // The same axes reduced across memory.
   check(
-      "kernel @k rows(%x: f32[a=20 b=6 c=10 d=9]) -> f32[b d] {\n  %s = sum %x over a c -> f32[b "
-      "d]\n  return %s\n}\n",
+      R"(
+kernel @k rows(%x: f32[a=20 b=6 c=10 d=9]) -> f32[b d] {
+  %s = sum %x over a c -> f32[b d]
+  return %s
+}
+)",
       200, {0, 1, 2});
   check(
-      "kernel @k rows(%x: f32[a=20 b=6 c=10 d=90]) -> f32[a c] {\n  %s = sum %x over b d -> f32[a "
-      "c]\n  return %s\n}\n",
+      R"(
+kernel @k rows(%x: f32[a=20 b=6 c=10 d=90]) -> f32[a c] {
+  %s = sum %x over b d -> f32[a c]
+  return %s
+}
+)",
       540, {0, 1, 2});
 }
 
 TEST_CASE("few long rows are cut into blocks, whose sums are added in order") {
   const Program norm = kernel_program(
-      "kernel @k rows(%x: f32[n=300001], %c: f32[]) -> f32[], f32[n] {\n  %q = mul %x, %x -> "
-      "f32[n]\n  %s = sum %q over n -> f32[]\n"
-      "  %r = sqrt %s -> f32[]\n  %f = div %c, %r -> f32[]\n  %y = mul %x, %f -> f32[n]\n  return "
-      "%r, %y\n}\n");
+      R"(
+kernel @k rows(%x: f32[n=300001], %c: f32[]) -> f32[], f32[n] {
+  %q = mul %x, %x -> f32[n]
+  %s = sum %q over n -> f32[]
+  %r = sqrt %s -> f32[]
+  %f = div %c, %r -> f32[]
+  %y = mul %x, %f -> f32[n]
+  return %r, %y
+}
+)");
   check_kernel_against_interpreter(norm, {.tolerance = {.ulps = 16}, .layouts = {0}});
   check_kernel_against_interpreter(
       norm, {.tolerance = {.ulps = 16}, .layouts = {0}, .aliases = {{1, 0}}});
   const Program rows = kernel_program(
-      "kernel @k rows(%x: f32[a=600 b=3 n=513]) -> f32[b], i32[b], f32[b] {\n  %q = mul %x, %x -> "
-      "f32[a b n]\n"
-      "  %s = sum %q over a n -> f32[b]\n  %i = cast %x -> i32[a b n]\n  %t = sum %i over a n -> "
-      "i32[b]\n"
-      "  %m = amax %x over a n -> f32[b]\n  return %s, %t, %m\n}\n");
+      R"(
+kernel @k rows(%x: f32[a=600 b=3 n=513]) -> f32[b], i32[b], f32[b] {
+  %q = mul %x, %x -> f32[a b n]
+  %s = sum %q over a n -> f32[b]
+  %i = cast %x -> i32[a b n]
+  %t = sum %i over a n -> i32[b]
+  %m = amax %x over a n -> f32[b]
+  return %s, %t, %m
+}
+)");
   check_kernel_against_interpreter(rows, {.tolerance = {.ulps = 16}, .layouts = {0}});
   const Program best = kernel_program(
-      "kernel @k rows(%x: f32[b=2 n=262150]) -> i32[b] {\n  %i = argmax %x over n -> i32[b]\n  "
-      "return %i\n}\n");
+      R"(
+kernel @k rows(%x: f32[b=2 n=262150]) -> i32[b] {
+  %i = argmax %x over n -> i32[b]
+  return %i
+}
+)");
   check_kernel_against_interpreter(best, {.layouts = {0}});
 }
 
 TEST_CASE("a sum of nothing is 0, a maximum −inf, and no rows are no results") {
-  for (const char* axes : {"t=3 s=0", "t=0 s=3", "t=0 s=0", "t=20 s=0"}) {
+  for (const char* axes : {"t=3 s=0", "t=0 s=3", "t=0 s=0", "t=20 s=0", "t=1 s=1"}) {
     CAPTURE(axes);
-    const Program p = kernel_program(
-        fmt::format("kernel @k rows(%x: f32[{}]) -> f32[t], f32[t], i32[t], f32[t s] {{\n  %a = "
-                    "sum %x over s -> f32[t]\n  %b = amax %x over s -> f32[t]\n"
-                    "  %c = argmax %x over s -> i32[t]\n  %d = add %x, %b -> f32[t s]\n  return "
-                    "%a, %b, %c, %d\n}}\n",
-                    axes));
+    const Program p = kernel_program(fmt::format(R"(
+kernel @k rows(%x: f32[{}]) -> f32[t], f32[t], i32[t], f32[t s] {{
+  %a = sum %x over s -> f32[t]
+  %b = amax %x over s -> f32[t]
+  %c = argmax %x over s -> i32[t]
+  %d = add %x, %b -> f32[t s]
+  return %a, %b, %c, %d
+}}
+)",
+                                                 axes));
     check_kernel_against_interpreter(p, {.layouts = {0}});
   }
 }
@@ -256,12 +350,16 @@ TEST_CASE("NaN decides a maximum, and never an argmax; the first among equals wi
   for (int s : {3, 40, 300})
     for (const char* axes : {"t=6 s={}", "s={} t=6"}) {
       CAPTURE(s);
-      const Program p = kernel_program(
-          fmt::format("kernel @k rows(%x: f32[{}]) -> f32[t], f32[t], i32[t], f32[t] {{\n  %a = "
-                      "amin %x over s -> f32[t]\n  %b = amax %x over s -> f32[t]\n"
-                      "  %c = argmax %x over s -> i32[t]\n  %d = sum %x over s -> f32[t]\n  return "
-                      "%a, %b, %c, %d\n}}\n",
-                      fmt::format(fmt::runtime(axes), s)));
+      const Program p = kernel_program(fmt::format(R"(
+kernel @k rows(%x: f32[{}]) -> f32[t], f32[t], i32[t], f32[t] {{
+  %a = amin %x over s -> f32[t]
+  %b = amax %x over s -> f32[t]
+  %c = argmax %x over s -> i32[t]
+  %d = sum %x over s -> f32[t]
+  return %a, %b, %c, %d
+}}
+)",
+                                                   fmt::format(fmt::runtime(axes), s)));
       const bool inner = axes[0] == 't';
       Array x = Array::zeros(
           DType::f32, inner ? std::vector<std::int64_t>{6, s} : std::vector<std::int64_t>{s, 6});

@@ -58,6 +58,28 @@ y = mix(x, g)
   for (std::int64_t d = 0; d < 3; ++d) CHECK(y.real[static_cast<std::size_t>(d)] == doctest::Approx(sum * filling("g", d)));
 }
 
+TEST_CASE("axes of one name and extent, made in different places, stay apart") {
+  // Inside f another t is made, beside the t that passes through; parameters of both kinds.
+  const std::string text = R"(model m(b = 2, t = 3, d = 2)
+block f(x[d]) {
+  axis T = 3
+  param w[d T], v[T] ~ 0
+  y = sum[d](x * w)
+  return x * sum[T](y * v)
+}
+param x0[b t d], g[t] ~ 0
+x = x0 * g
+repeat 2 as h.@ { x = f(x) as f + g }
+z = f(x) as last
+)";
+  std::string same = text;
+  for (std::size_t i = same.find('T'); i != std::string::npos; i = same.find('T')) same[i] = 't';
+  const Lowered apart(text, {"z"}), together(same, {"z"});
+  const Array a = apart["z"], b = together["z"];
+  REQUIRE(a.size() == 12);
+  for (std::size_t i = 0; i < a.real.size(); ++i) CHECK(a.real[i] == b.real[i]);
+}
+
 TEST_CASE("stored names follow labels through calls and repeats") {
   const Lowered m(R"(model m(n = 2, d = 2)
 block leaf(x[d]) {

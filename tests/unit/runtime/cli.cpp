@@ -1,0 +1,134 @@
+// Protects the command line as scripts see it: exit codes, streams, round trips of every stage, names
+// that are fixed, files that are whole or not there.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "scratch.h"
+#include "support/golden.h"
+
+namespace gradc {
+namespace {
+
+struct Ran {
+  int code = -1;
+  std::string output;
+};
+// `gradc ARGUMENTS` in the source folder; standard error joins or is dropped.
+Ran gradc(const std::string& arguments, bool errors = false) {
+  const std::string command = fmt::format("cd '{}' && '{}/gradc' {} {}", GRADC_SOURCE, GRADC_BUILD, arguments, errors ? "2>&1" : "2>/dev/null");
+  std::FILE* pipe = popen(command.c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  Ran out;
+  char buffer[4096];
+  for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.output.append(buffer, n);
+  const int status = pclose(pipe);
+  out.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+  return out;
+}
+
+const std::string mini = "frontend/models/mini.grad";
+const std::string small = mini + " --set d=8 e=8 t=8 b=2";
+
+}  // namespace
+
+TEST_CASE("exit codes tell what was wrong") {
+  CHECK(gradc("check " + mini).code == 0);
+  CHECK(gradc("check tests/parity/README.md").code == 1);           // not a model
+  CHECK(gradc("check " + mini + " --set d=0").code == 1);           // the text refuses the value
+  CHECK(gradc("check " + mini + " --set dd=4").code == 2);          // no such number
+  CHECK(gradc("check " + mini + " --set d").code == 2);
+  CHECK(gradc("check " + mini + " --nonsense").code == 2);
+  CHECK(gradc("").code == 2);
+  CHECK(gradc("--help").code == 0);
+  CHECK(gradc("train --help").code == 0);
+  CHECK(gradc("check no-such-file.grad").code == 3);
+  CHECK(gradc("train " + small + " --data no-such-file").code == 3);
+  CHECK(gradc("train " + mini + " --data LICENSE --set v=20").code == 3);   // a byte outside the vocabulary
+  CHECK(gradc("dump " + mini + " --stage=nonsense").code == 2);
+  CHECK(gradc("opt " + mini + " --passes=nonsense").code == 2);
+  CHECK(gradc("run " + mini + " --input token=no.npy").code == 3);
+  CHECK(gradc("train frontend/models/lstm.grad --data LICENSE").code == 2);  // scan is not compiled
+}
+
+TEST_CASE("a message has its place, the line and a caret") {
+  const Ran r = gradc("check " + mini + " --set d=0", true);
+  CHECK(r.output.starts_with("frontend/models/mini.grad:1:"));
+  CHECK(r.output.find("error: ") != std::string::npos);
+  CHECK(r.output.find('^') != std::string::npos);
+}
+
+TEST_CASE("every IR stage of every shipped model goes through opt unchanged") {
+  runtime_test::Scratch scratch;
+  const std::string stages = gradc("dump --list-stages").output;
+  int round_trips = 0;
+  for (const char* model : {"mini", "gpt", "llama", "transformer", "cnn"})
+    for (const char* stage : {"ir", "grad", "grouped", "plan"}) {
+      CAPTURE(model);
+      CAPTURE(stage);
+      CHECK(stages.find(fmt::format("\n{} ", stage)) != std::string::npos);
+      const Ran once = gradc(fmt::format("dump frontend/models/{}.grad --stage={}", model, stage));
+      REQUIRE(once.code == 0);
+      const Ran twice = gradc("opt - --passes= <" + scratch.write("stage.ir", once.output));
+      CHECK(twice.code == 0);
+      CHECK(twice.output == once.output);
+      ++round_trips;
+    }
+  CHECK(round_trips == 20);
+}
+
+TEST_CASE("training: the same bits for any number of threads, weights that sample reads, nothing half-written") {
+  runtime_test::Scratch scratch;
+  const auto losses = [&](int threads) {
+    const Ran r = gradc(fmt::format("train {} --data LICENSE --steps 6 --threads {} --json --validate-every 3 --sample-tokens 0 --out {}",
+                                    small, threads, scratch.path("run")));
+    CHECK(r.code == 0);
+    std::vector<std::string> out;
+    for (std::size_t at = 0; at < r.output.size();) {
+      const std::size_t end = r.output.find('\n', at);
+      const auto j = nlohmann::json::parse(r.output.substr(at, end - at));
+      out.push_back(j.contains("loss") ? j["loss"].dump() + " " + j["norm"].dump() : j["validation"].dump());
+      at = end + 1;
+    }
+    return out;
+  };
+  const std::vector<std::string> one = losses(1);
+  CHECK(one.size() == 8);   // six steps, two validations
+  CHECK(one == losses(2));
+  CHECK(one == losses(3));
+  CHECK(one.front() != one[5]);
+  const auto run = nlohmann::json::parse(golden::read_file(scratch.path("run") + "/run.json"));
+  CHECK(run["set"]["d"] == 8);
+  CHECK(run["step"] == 6);
+  for (const auto& entry : std::filesystem::directory_iterator(scratch.path("run")))
+    CHECK(entry.path().extension() != ".tmp");
+  const std::string from = " --checkpoint " + scratch.path("run") + " --tokens 20 --seed 3";
+  const Ran text = gradc("sample " + mini + from);
+  CHECK(text.code == 0);
+  CHECK(text.output.size() == 22);   // the prompt, twenty bytes, a newline
+  CHECK(gradc("sample " + mini + from).output == text.output);
+  CHECK(gradc("sample " + mini + from + " --set d=16").code == 2);   // differs from the checkpoint
+}
+
+TEST_CASE("run: compiled and interpreted agree, from files to files") {
+  runtime_test::Scratch scratch;
+  const std::string base = "tests/parity/gpt2/";
+  const std::string what = base + "model.grad --set layers=2 d=64 h=4 v=96 p=16 t=16 b=2 --weights " + base + "model.safetensors --input " +
+                           base + "batch.safetensors --value loss grad.transformer.wpe.weight";
+  const Ran fast = gradc("run " + what), slow = gradc("run " + what + " --interpret");
+  CHECK(fast.code == 0);
+  CHECK(slow.code == 0);
+  CHECK(slow.output.starts_with("loss: f32[] 4.69408611047"));
+  CHECK(fast.output.starts_with("loss: f32[] 4.69408"));
+  const std::string file = scratch.path("out.safetensors");
+  CHECK(gradc("run " + what + " --output " + file).code == 0);
+  CHECK(std::filesystem::file_size(file) > 16 * 64 * 4);
+  CHECK(gradc("run " + what + " --value grad.nothing").code == 2);
+}
+
+}  // namespace gradc
