@@ -5,7 +5,8 @@
 //   lower_model.cpp     header, body, final values, warnings
 //   lower_stmt.cpp      axis, input, bindings (rules 1, 3, 9, 13)
 //   lower_param.cpp     parameters and their names (rule 15)
-//   lower_repeat.cpp    repeat (rule 16)      lower_scan.cpp   scan (rule 17)
+//   lower_repeat.cpp    repeat (rule 16); lower_turns.cpp its names and bundles
+//   lower_scan.cpp      scan (rule 17); lower_guess.cpp the kinds of its states
 //   lower_expr.cpp      expressions (rules 5–7)
 //   lower_number.cpp    number contexts (rule 4)
 //   lower_access.cpp    x[a b], x[a = e], reductions (rules 9–12)

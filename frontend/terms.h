@@ -7,6 +7,7 @@
 //   terms_elementwise.cpp  arithmetic, comparisons, functions (rules 5–7)
 //   terms_range.cpp        ranges of integers, positions as formulas
 //   terms_read.cpp         reads at positions, canonicalised (rule 10)
+//   terms_stretch.cpp      lines, windows, repetitions and merges of an axis
 //   terms_reduce.cpp       reductions (rules 11 and 12)
 //   terms_product.cpp      sums of products as contractions
 #pragma once

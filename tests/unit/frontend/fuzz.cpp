@@ -146,7 +146,8 @@ TEST_CASE("changed words and bytes of valid models never crash") {
   std::array<int, 3> outcomes{};
   for (int i = 0; i < count; ++i) {
     const std::string& seed = texts[random.below(texts.size())];
-    const std::string text = i % 4 == 0 ? change_bytes(random, seed) : change_words(random, seed, all);
+    // Some stay as they are: few changed texts are still right.
+    const std::string text = i % 8 == 7 ? seed : i % 4 == 0 ? change_bytes(random, seed) : change_words(random, seed, all);
     if (const char* keep = std::getenv("GRADC_FUZZ_KEEP")) {   // a crash leaves its text behind
       if (std::FILE* f = std::fopen(keep, "wb")) {
         std::fwrite(text.data(), 1, text.size(), f);
