@@ -16,15 +16,17 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr std::array keywords = {
-    "and"sv,   "argmax"sv, "as"sv,   "axis"sv,  "block"sv,  "cross_entropy"sv, "expect"sv, "false"sv,
-    "in"sv,    "input"sv,  "logsumexp"sv, "mean"sv, "model"sv, "not"sv,       "or"sv,     "param"sv,
-    "repeat"sv, "return"sv, "scan"sv, "softmax"sv, "sum"sv,  "train"sv,        "training"sv, "true"sv,
-    "use"sv,   "where"sv};
+    "and"sv,   "argmax"sv,   "as"sv,     "axis"sv,      "block"sv, "cross_entropy"sv, "expect"sv,
+    "false"sv, "in"sv,       "input"sv,  "logsumexp"sv, "mean"sv,  "model"sv,         "not"sv,
+    "or"sv,    "param"sv,    "repeat"sv, "return"sv,    "scan"sv,  "softmax"sv,       "sum"sv,
+    "train"sv, "training"sv, "true"sv,   "use"sv,       "where"sv};
 constexpr std::array reductions = {"argmax"sv, "cross_entropy"sv, "logsumexp"sv, "max"sv,
                                    "mean"sv,   "min"sv,           "softmax"sv,   "sum"sv};
-constexpr std::array functions = {"abs"sv, "cos"sv,  "erf"sv,   "exp"sv,    "floor"sv, "log"sv,  "max"sv,  "min"sv,    "pow"sv,
-                                  "rsqrt"sv, "select"sv, "sin"sv, "size"sv, "sqrt"sv,  "stop"sv, "tanh"sv, "uniform"sv};
-static_assert(std::ranges::is_sorted(keywords) && std::ranges::is_sorted(reductions) && std::ranges::is_sorted(functions));
+constexpr std::array functions = {"abs"sv,  "cos"sv,  "erf"sv,  "exp"sv,   "floor"sv,  "log"sv,
+                                  "max"sv,  "min"sv,  "pow"sv,  "rsqrt"sv, "select"sv, "sin"sv,
+                                  "size"sv, "sqrt"sv, "stop"sv, "tanh"sv,  "uniform"sv};
+static_assert(std::ranges::is_sorted(keywords) && std::ranges::is_sorted(reductions) &&
+              std::ranges::is_sorted(functions));
 
 constexpr std::size_t longest_name = 255;
 
@@ -41,7 +43,9 @@ std::string_view advice(char c) {
     case '|': return "; logic is spelt `or`";
     case '!': return "; logic is spelt `not`";
     case '@': return "; a product of matrices is `sum[d](x * w)`";
-    case ':': return "; a stretch of x is read as `x[t = u + 3]`, where u is an axis of the stretch's length";
+    case ':':
+      return "; a stretch of x is read as `x[t = u + 3]`, where u is an axis of the stretch's "
+             "length";
     case ';': return "; a newline ends a statement";
     case '.': return "; a number begins with a digit, and a value has no fields";
     case '\'': return "; strings stand in \"…\"";
@@ -52,7 +56,8 @@ std::string_view advice(char c) {
 
 class Lexer {
  public:
-  Lexer(const Sources& sources, std::uint32_t source) : text_(sources.text(source)), source_(source) {}
+  Lexer(const Sources& sources, std::uint32_t source)
+      : text_(sources.text(source)), source_(source) {}
 
   Lexed run() {
     while (!out_.fault && at_ < text_.size()) step();
@@ -64,14 +69,18 @@ class Lexer {
 
  private:
   std::vector<Token>& tokens() { return out_.tokens; }
-  char peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
+  char peek(std::size_t ahead = 0) const {
+    return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0';
+  }
   Span span(std::size_t begin, std::size_t end) const {
-    return {source_, line_, static_cast<std::uint32_t>(begin - line_begin_ + 1), static_cast<std::uint32_t>(end - begin)};
+    return {source_, line_, static_cast<std::uint32_t>(begin - line_begin_ + 1),
+            static_cast<std::uint32_t>(end - begin)};
   }
   // Where something is missing: right behind the last token, on its line.
   Span behind_last() const {
     for (auto t = out_.tokens.rbegin(); t != out_.tokens.rend(); ++t)
-      if (t->kind != Tok::bad && t->kind != Tok::newline) return {source_, t->at.line, t->at.column + t->at.length, 1};
+      if (t->kind != Tok::bad && t->kind != Tok::newline)
+        return {source_, t->at.line, t->at.column + t->at.length, 1};
     return {source_, 1, 1, 1};
   }
   void fault(std::size_t begin, std::size_t end, std::string message) {
@@ -96,7 +105,7 @@ class Lexer {
   std::uint32_t source_;
   std::size_t at_ = 0, line_begin_ = 0;
   std::uint32_t line_ = 1;
-  std::size_t open_ = 0;        // ( and [ not closed yet
+  std::size_t open_ = 0;  // ( and [ not closed yet
   Lexed out_;
 };
 
@@ -110,7 +119,8 @@ void Lexer::step() {
     comment();
   } else if (!character(false)) {
     return;
-  } else if (is_label(c) && !tokens().empty() && tokens().back().kind == Tok::keyword && tokens().back().text == "as") {
+  } else if (is_label(c) && !tokens().empty() && tokens().back().kind == Tok::keyword &&
+             tokens().back().text == "as") {
     label();
   } else if (is_letter(c)) {
     word();
@@ -143,7 +153,9 @@ bool Lexer::character(bool in_comment) {
   const auto c = static_cast<unsigned char>(peek());
   if ((c >= 0x20 && c < 0x7f) || c == '\t') return true;
   if (c < 0x20 || c == 0x7f) {
-    fault(at_, at_ + 1, c == 0 ? "a NUL byte: this is not text" : fmt::format("the control character 0x{:02x}", c));
+    fault(
+        at_, at_ + 1,
+        c == 0 ? "a NUL byte: this is not text" : fmt::format("the control character 0x{:02x}", c));
     return false;
   }
   const std::size_t length = utf8_length(text_.substr(at_));
@@ -154,14 +166,17 @@ bool Lexer::character(bool in_comment) {
   const std::string_view shown = text_.substr(at_, length);
   const std::uint32_t code = utf8_decode(shown);
   if (const std::string_view what = deceptive_character(code); !what.empty()) {
-    fault(at_, at_ + length, fmt::format("U+{:04X} is {}, which makes text look different from what it is", code, what));
+    fault(
+        at_, at_ + length,
+        fmt::format("U+{:04X} is {}, which makes text look different from what it is", code, what));
     return false;
   }
   if (in_comment) return true;
   const std::string_view ascii = ascii_spelling(code), invisible = invisible_character(code);
   const std::string what = invisible.empty() ? fmt::format("`{}`", shown) : std::string(invisible);
-  fault(at_, at_ + length, fmt::format("{} (U+{:04X}) outside a comment, where text is printable ASCII{}", what, code,
-                                       ascii.empty() ? "" : fmt::format("; write `{}`", ascii)));
+  fault(at_, at_ + length,
+        fmt::format("{} (U+{:04X}) outside a comment, where text is printable ASCII{}", what, code,
+                    ascii.empty() ? "" : fmt::format("; write `{}`", ascii)));
   return false;
 }
 
@@ -169,7 +184,8 @@ void Lexer::word() {
   std::size_t end = at_;
   while (end < text_.size() && is_word(text_[end])) ++end;
   if (end - at_ > longest_name)
-    return fault(at_, end, fmt::format("a name of {} characters; {} are allowed", end - at_, longest_name));
+    return fault(at_, end,
+                 fmt::format("a name of {} characters; {} are allowed", end - at_, longest_name));
   push(is_keyword(text_.substr(at_, end - at_)) ? Tok::keyword : Tok::name, end);
 }
 
@@ -177,7 +193,8 @@ void Lexer::label() {
   std::size_t end = at_;
   while (end < text_.size() && is_label(text_[end])) ++end;
   if (end - at_ > longest_name)
-    return fault(at_, end, fmt::format("a label of {} characters; {} are allowed", end - at_, longest_name));
+    return fault(at_, end,
+                 fmt::format("a label of {} characters; {} are allowed", end - at_, longest_name));
   push(Tok::path, end);
 }
 
@@ -203,22 +220,31 @@ void Lexer::number() {
     good = digits();
   }
   const std::size_t number_end = end;
-  while (end < text_.size() && (is_word(text_[end]) || (text_[end] == '.' && text_.substr(end, 2) != ".."))) ++end;
+  while (end < text_.size() &&
+         (is_word(text_[end]) || (text_[end] == '.' && text_.substr(end, 2) != "..")))
+    ++end;
   const std::string_view shown = text_.substr(at_, end - at_);
-  if (end - at_ > longest_name) return fault(at_, end, fmt::format("a number of {} characters", end - at_));
+  if (end - at_ > longest_name)
+    return fault(at_, end, fmt::format("a number of {} characters", end - at_));
   if (end > number_end && good && is_letter(text_[number_end]) && integer)
-    return fault(at_, end, fmt::format("`{}` is neither a number nor a name; a product is `{} * {}`", shown,
-                                       text_.substr(at_, number_end - at_), text_.substr(number_end, end - number_end)));
+    return fault(at_, end,
+                 fmt::format("`{}` is neither a number nor a name; a product is `{} * {}`", shown,
+                             text_.substr(at_, number_end - at_),
+                             text_.substr(number_end, end - number_end)));
   if (!good || end > number_end)
-    return fault(at_, end, fmt::format("`{}` is not a number; numbers are written 3, 0.5, 1e-5", shown));
+    return fault(at_, end,
+                 fmt::format("`{}` is not a number; numbers are written 3, 0.5, 1e-5", shown));
   double value = 0;
-  // What is out of range is too large, or too small and then 0: 255 characters reach there by exponent only.
+  // Out of range is too large, or too small and then 0; only an exponent leads there.
   const auto error = std::from_chars(text_.data() + at_, text_.data() + end, value).ec;
   if (error == std::errc::result_out_of_range && shown.find('-') == std::string_view::npos)
     return fault(at_, end, fmt::format("`{}` is beyond the largest number, 1.8e308", shown));
   std::uint64_t whole = 0;
-  if (integer && (std::from_chars(text_.data() + at_, text_.data() + end, whole).ec != std::errc() || whole > std::uint64_t{1} << 53))
-    return fault(at_, end, fmt::format("the integer `{}` is beyond 2^53 = 9007199254740992", shown));
+  if (integer &&
+      (std::from_chars(text_.data() + at_, text_.data() + end, whole).ec != std::errc() ||
+       whole > std::uint64_t{1} << 53))
+    return fault(at_, end,
+                 fmt::format("the integer `{}` is beyond 2^53 = 9007199254740992", shown));
   push(Tok::number, end);
   tokens().back().number = value;
   tokens().back().integer = integer;
@@ -231,7 +257,9 @@ void Lexer::string() {
     ++at_;
   }
   if (peek() != '"') return fault(begin, begin + 1, "this string does not end on its line");
-  tokens().push_back({.kind = Tok::string, .at = span(begin, at_ + 1), .text = text_.substr(begin + 1, at_ - begin - 1)});
+  tokens().push_back({.kind = Tok::string,
+                      .at = span(begin, at_ + 1),
+                      .text = text_.substr(begin + 1, at_ - begin - 1)});
   ++at_;
 }
 

@@ -10,7 +10,7 @@ namespace gradc {
 int edit_distance(std::string_view a, std::string_view b, int limit) {
   if (a.size() > b.size()) std::swap(a, b);
   if (b.size() - a.size() > static_cast<std::size_t>(limit)) return limit + 1;
-  // Rows of the table of distances between prefixes; three suffice, since a swap looks two rows back.
+  // Rows of the table of distances between prefixes; a swap looks two rows back.
   std::vector<int> older, old(a.size() + 1), row(a.size() + 1);
   for (std::size_t i = 0; i <= a.size(); ++i) old[i] = static_cast<int>(i);
   for (std::size_t j = 1; j <= b.size(); ++j) {
@@ -18,7 +18,8 @@ int edit_distance(std::string_view a, std::string_view b, int limit) {
     int least = row[0];
     for (std::size_t i = 1; i <= a.size(); ++i) {
       row[i] = std::min({old[i] + 1, row[i - 1] + 1, old[i - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[i] = std::min(row[i], older[i - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[i] = std::min(row[i], older[i - 2] + 1);
       least = std::min(least, row[i]);
     }
     if (least > limit) return limit + 1;
@@ -37,7 +38,7 @@ std::string_view nearest(std::string_view word, std::span<const std::string_view
     const int distance = edit_distance(word, candidate, allowed);
     if (distance > allowed) continue;
     best = candidate;
-    allowed = distance - 1;   // from here on only a nearer one wins
+    allowed = distance - 1;  // from here on only a nearer one wins
   }
   return best;
 }

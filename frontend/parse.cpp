@@ -20,11 +20,14 @@ Failure refuse(Span at, std::string message, std::vector<Note> notes = {}) {
 // What is wrong with a path behind `use`, or "".
 std::string_view fault_of_path(std::string_view path) {
   if (path.empty()) return "an empty file name";
-  if (path.front() == '/') return "an absolute path; `use` names a file beside or below the using one";
-  if (path.find('\\') != std::string_view::npos) return "a backslash in a path; folders are separated by `/`";
+  if (path.front() == '/')
+    return "an absolute path; `use` names a file beside or below the using one";
+  if (path.find('\\') != std::string_view::npos)
+    return "a backslash in a path; folders are separated by `/`";
   while (!path.empty()) {
     const std::size_t end = std::min(path.find('/'), path.size());
-    if (path.substr(0, end) == "..") return "a path with `..`; `use` names a file beside or below the using one";
+    if (path.substr(0, end) == "..")
+      return "a path with `..`; `use` names a file beside or below the using one";
     path.remove_prefix(std::min(end + 1, path.size()));
   }
   return {};
@@ -47,7 +50,8 @@ std::string plain_path(std::string_view path) {
 
 std::string beside(std::string_view user, std::string_view path) {
   const std::size_t slash = user.rfind('/');
-  return plain_path(fmt::format("{}{}", slash == std::string_view::npos ? "" : user.substr(0, slash + 1), path));
+  return plain_path(
+      fmt::format("{}{}", slash == std::string_view::npos ? "" : user.substr(0, slash + 1), path));
 }
 
 // Files that are being followed form a stack; a `use` of one of them is a cycle.
@@ -72,11 +76,11 @@ class Reader {
  private:
   struct Entry {
     std::shared_ptr<ast::File> tree;
-    std::size_t next = 0;       // of its uses
-    bool open = true;           // on the stack
+    std::size_t next = 0;  // of its uses
+    bool open = true;      // on the stack
   };
 
-  // Parses a source and puts it on the stack. `used`: the `use` that names it; no place for the first.
+  // Parses a source and puts it on the stack. `used`: the `use` that names it; the first has none.
   Result<Done> add(std::uint32_t source, Span used) {
     Parser parser(sources_, source);
     auto tree = std::make_shared<ast::File>();
@@ -86,7 +90,8 @@ class Reader {
       return Failure{Exit::text, {std::move(d)}};
     }
     if (used.line != 0 && tree->has_model)
-      return refuse(tree->model.at, "a used file brings blocks only, but this one has a model", {{used, "used here"}});
+      return refuse(tree->model.at, "a used file brings blocks only, but this one has a model",
+                    {{used, "used here"}});
     index_.emplace(plain_path(sources_.name(source)), files_.size());
     stack_.push_back(files_.size());
     files_.push_back({std::move(tree)});
@@ -95,13 +100,16 @@ class Reader {
 
   Result<Done> follow(std::size_t user, std::size_t which) {
     const ast::Word word = files_[user].tree->uses[which].path;
-    if (const std::string_view fault = fault_of_path(word.text); !fault.empty()) return refuse(word.at, std::string(fault));
+    if (const std::string_view fault = fault_of_path(word.text); !fault.empty())
+      return refuse(word.at, std::string(fault));
     const std::string path = beside(sources_.name(files_[user].tree->source), word.text);
     auto found = index_.find(path);
     if (found == index_.end()) {
-      if (files_.size() == most_files) return refuse(word.at, fmt::format("more than {} files are used", most_files));
+      if (files_.size() == most_files)
+        return refuse(word.at, fmt::format("more than {} files are used", most_files));
       std::string text;
-      if (!read_ || !read_(path, text)) return refuse(word.at, fmt::format("cannot read the file `{}`", path));
+      if (!read_ || !read_(path, text))
+        return refuse(word.at, fmt::format("cannot read the file `{}`", path));
       if (auto r = add(sources_.add(path, std::move(text)), word.at); !r) return r;
       found = index_.find(path);
     } else if (files_[found->second].open) {
@@ -127,7 +135,7 @@ class Reader {
   const ReadFile& read_;
   std::vector<Entry> files_;
   std::vector<std::size_t> stack_;
-  std::unordered_map<std::string, std::size_t> index_;   // by plain path
+  std::unordered_map<std::string, std::size_t> index_;  // by plain path
 };
 
 }  // namespace

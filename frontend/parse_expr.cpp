@@ -25,7 +25,8 @@ bool is_operator(int level, std::string_view text) {
     default: return text == "*" || text == "/" || text == "//" || text == "%";
   }
 }
-constexpr std::array chain_kinds = {ExprKind::either, ExprKind::both, ExprKind::sum, ExprKind::product};
+constexpr std::array chain_kinds = {ExprKind::either, ExprKind::both, ExprKind::sum,
+                                    ExprKind::product};
 
 bool nests(ExprKind kind) {
   switch (kind) {
@@ -50,7 +51,8 @@ bool nests(ExprKind kind) {
 }
 
 bool is_comparison(const Token& t) {
-  return t.kind == Tok::sign && (t.text == "<" || t.text == "<=" || t.text == ">" || t.text == ">=" || t.text == "==" || t.text == "!=");
+  return t.kind == Tok::sign && (t.text == "<" || t.text == "<=" || t.text == ">" ||
+                                 t.text == ">=" || t.text == "==" || t.text == "!=");
 }
 
 }  // namespace
@@ -69,7 +71,9 @@ ExprId Parser::finish(Expr&& e, std::size_t begin) {
   int inside = e.where.valid() ? nested_[e.where.index] : 0;
   for (ExprId o : e.operands) inside = std::max(inside, nested_[o.index]);
   inside += nests(e.kind) ? 1 : 0;
-  if (inside > deepest_nesting) fail(tokens_[begin].at, fmt::format("an expression that nests more than {} deep", deepest_nesting));
+  if (inside > deepest_nesting)
+    fail(tokens_[begin].at,
+         fmt::format("an expression that nests more than {} deep", deepest_nesting));
   if (failed()) return standard_;
   e.at = since(begin);
   if (e.point.line == 0) e.point = e.at;
@@ -106,7 +110,9 @@ ExprId Parser::operand(int level) {
 ExprId Parser::chain(int level) {
   const std::size_t begin = at_;
   const ExprId first = operand(level);
-  auto at_operator = [&] { return (is(Tok::sign) || is(Tok::keyword)) && is_operator(level, peek().text); };
+  auto at_operator = [&] {
+    return (is(Tok::sign) || is(Tok::keyword)) && is_operator(level, peek().text);
+  };
   if (failed() || !at_operator()) return first;
   Expr e{.kind = chain_kinds[static_cast<std::size_t>(level)], .point = peek().at};
   e.operands = {first};
@@ -124,7 +130,8 @@ ExprId Parser::chain(int level) {
 // Signs nest without brackets, so they are read by a loop. Gives the token behind the last one.
 std::size_t Parser::signs(std::string_view sign) {
   for (int count = 0; is(sign); ++count) {
-    if (count == deepest_nesting) fail(peek().at, fmt::format("more than {} signs `{}` in a row", deepest_nesting, sign));
+    if (count == deepest_nesting)
+      fail(peek().at, fmt::format("more than {} signs `{}` in a row", deepest_nesting, sign));
     next();
   }
   return at_;
@@ -147,7 +154,8 @@ ExprId Parser::comparison() {
   e.operands = {left, chain(sum)};
   const ExprId result = finish(std::move(e), begin);
   if (!failed() && is_comparison(peek()))
-    fail(peek().at, fmt::format("comparisons do not chain; write `a {} b and b {} c`", sign.text, peek().text),
+    fail(peek().at,
+         fmt::format("comparisons do not chain; write `a {} b and b {} c`", sign.text, peek().text),
          {{sign.at, "the first comparison"}});
   return result;
 }
@@ -174,7 +182,8 @@ ExprId Parser::bracket(ExprId of, std::size_t begin) {
   e.operands = {of};
   if (!(is(Tok::name, 1) && is("=", 2))) {
     const Token& first = peek(1);
-    if (first.kind == Tok::number || (first.kind == Tok::sign && first.text != "]" && first.text != ",")) {
+    if (first.kind == Tok::number ||
+        (first.kind == Tok::sign && first.text != "]" && first.text != ",")) {
       next();
       expected("a name of an axis", "; an index names the axis that it reads along: `x[a = 0]`");
       return standard_;
@@ -199,7 +208,7 @@ ExprId Parser::atom() {
   switch (t.kind) {
     case Tok::number: return literal();
     case Tok::name: {
-      if (is_reduction(t.text)) return reduction();   // max, min
+      if (is_reduction(t.text)) return reduction();  // max, min
       if (is("(", 1)) return call();
       if (is_function(t.text)) {
         fail(t.at, fmt::format("`{}` is a function, not a value; write `{}(…)`", t.text, t.text));
@@ -268,7 +277,9 @@ ExprId Parser::call() {
       ast::Word argument;
       if (is(Tok::name) && is("=", 1)) {
         argument = name("an argument");
-        if (function) fail(argument.at, fmt::format("`{}` is a function: its arguments have no names", callee.text));
+        if (function)
+          fail(argument.at,
+               fmt::format("`{}` is a function: its arguments have no names", callee.text));
         next();
       }
       e.names.push_back(std::move(argument));
@@ -276,7 +287,9 @@ ExprId Parser::call() {
     } while (accept(","));
   }
   if (!failed() && is("where"))
-    fail(peek().at, fmt::format("`where` belongs to a reduction, as in `sum[t](x where c)`; `{}` has none", callee.text));
+    fail(peek().at,
+         fmt::format("`where` belongs to a reduction, as in `sum[t](x where c)`; `{}` has none",
+                     callee.text));
   if (!close(")", opened, "`,` or ")) return standard_;
   // `repeat size(t) as path`: the label is the statement's.
   if (!function) e.path = label();
@@ -292,7 +305,8 @@ ExprId Parser::reduction() {
   }
   Expr e{.kind = ExprKind::reduce, .point = word.at, .text = std::string(word.text)};
   if (!is("[")) {
-    expected(fmt::format("`[` behind `{}`", word.text), fmt::format("; a reduction names its axes: `{}[t](…)`", word.text));
+    expected(fmt::format("`[` behind `{}`", word.text),
+             fmt::format("; a reduction names its axes: `{}[t](…)`", word.text));
     return standard_;
   }
   e.axes = list(false, "the axes of a reduction");

@@ -19,7 +19,8 @@ bool Parser::run(ast::File& out) {
   file_ = &out;
   out.source = source_;
   skip_newlines();
-  if (is(Tok::end)) fail({source_, 1, 1, 1}, "the file is empty; a model begins with `model NAME(…)`");
+  if (is(Tok::end))
+    fail({source_, 1, 1, 1}, "the file is empty; a model begins with `model NAME(…)`");
   while (is("use")) use();
   while (!failed() && !is(Tok::end) && !is("model")) {
     if (is("use")) {
@@ -40,7 +41,8 @@ bool Parser::run(ast::File& out) {
 void Parser::use() {
   next();
   const Token& t = peek();
-  if (t.kind != Tok::string) return expected("a file name in quotes behind `use`", "; as in `use \"blocks.grad\"`");
+  if (t.kind != Tok::string)
+    return expected("a file name in quotes behind `use`", "; as in `use \"blocks.grad\"`");
   next();
   file_->uses.push_back({{std::string(t.text), t.at}, nullptr});
   end_of_statement();
@@ -51,7 +53,8 @@ void Parser::model() {
   next();
   file_->model = name("a model");
   const Span opened = peek().at;
-  if (!expect("(", "; a model has a header with its numbers: `model gpt(layers = 4, d = 128)`")) return;
+  if (!expect("(", "; a model has a header with its numbers: `model gpt(layers = 4, d = 128)`"))
+    return;
   if (!is(")")) {
     do {
       ast::HeaderNumber n{.name = name("a number")};
@@ -71,7 +74,9 @@ void Parser::model() {
     } else if (is("model")) {
       fail(peek().at, "a second `model`; a file has one", {{file_->model.at, "the first is here"}});
     } else if (is("return")) {
-      fail(peek().at, "a model has no `return`; it is the set of its final values, `loss` and `logits` among them");
+      fail(peek().at,
+           "a model has no `return`; it is the set of its final values, `loss` and `logits` among "
+           "them");
     } else if (is("}")) {
       fail(peek().at, "`}` without `{`; a model's statements stand without braces");
     } else {
@@ -108,14 +113,16 @@ void Parser::block() {
   if (!failed() && !is("}")) expected("`}`", "; `return` ends a block");
   accept("}");
   file_->blocks.push_back(std::move(b));
-  if (!failed() && !is(Tok::newline) && !is(Tok::end)) expected("the end of the line behind a block");
+  if (!failed() && !is(Tok::newline) && !is(Tok::end))
+    expected("the end of the line behind a block");
 }
 
 // ---- train { NAME = setting … }
 
 void Parser::train() {
   const Span at = peek().at;
-  if (file_->has_train) return fail(at, "a second `train`; a model has one", {{file_->train_at, "the first is here"}});
+  if (file_->has_train)
+    return fail(at, "a second `train`; a model has one", {{file_->train_at, "the first is here"}});
   file_->has_train = true;
   file_->train_at = at;
   file_->train_place = file_->body.size();

@@ -16,8 +16,8 @@ using ast::StmtKind;
 
 namespace {
 
-constexpr std::array statement_words = {"axis"sv, "block"sv, "expect"sv, "input"sv, "param"sv,
-                                        "repeat"sv, "return"sv, "scan"sv, "train"sv};
+constexpr std::array statement_words = {"axis"sv,   "block"sv,  "expect"sv, "input"sv, "param"sv,
+                                        "repeat"sv, "return"sv, "scan"sv,   "train"sv};
 
 }  // namespace
 
@@ -29,7 +29,8 @@ std::vector<StmtId> Parser::body(bool is_block) {
   skip_newlines();
   while (!failed() && !is("}") && !(is_block && is("return"))) {
     if (is(Tok::end)) {
-      expected(is_block ? "a statement or `return`" : "a statement or `}`", {}, {{opened, "opened here"}});
+      expected(is_block ? "a statement or `return`" : "a statement or `}`", {},
+               {{opened, "opened here"}});
       break;
     }
     if (is("return"))
@@ -54,7 +55,8 @@ void Parser::end_of_statement() {
   else if (is("where"))
     expected("the end of the line", "; `where` belongs to a reduction, as in `sum[t](x where c)`");
   else if (is("as"))
-    expected("the end of the line", "; `as` is the label of a parameter, of a call of a block, or of `repeat`");
+    expected("the end of the line",
+             "; `as` is the label of a parameter, of a call of a block, or of `repeat`");
   else if (is(Tok::number) || is(Tok::name) || is(Tok::keyword))
     expected("an operator or the end of the line");
   else

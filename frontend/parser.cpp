@@ -44,8 +44,10 @@ bool Parser::expect(std::string_view text, std::string_view why) {
 bool Parser::close(std::string_view text, Span opened, std::string_view others) {
   if (accept(text)) return true;
   std::vector<Note> notes;
-  if (peek().at.line != opened.line) notes.push_back({opened, "opened here; a newline inside ( ) and [ ] does not end a statement"});
-  expected(fmt::format("{}`{}`", others, text), is("=") ? "; equality is `==`" : "", std::move(notes));
+  if (peek().at.line != opened.line)
+    notes.push_back({opened, "opened here; a newline inside ( ) and [ ] does not end a statement"});
+  expected(fmt::format("{}`{}`", others, text), is("=") ? "; equality is `==`" : "",
+           std::move(notes));
   return false;
 }
 
@@ -85,7 +87,8 @@ std::string Parser::found() const {
 
 // As expected(), with the word that the one found could have been.
 void Parser::misspelt(std::string_view what, std::span<const std::string_view> words) {
-  const std::string_view near = is(Tok::name) || is(Tok::keyword) ? nearest(peek().text, words) : std::string_view();
+  const std::string_view near =
+      is(Tok::name) || is(Tok::keyword) ? nearest(peek().text, words) : std::string_view();
   expected(what, near.empty() ? "" : fmt::format("; did you mean `{}`?", near));
 }
 
@@ -133,7 +136,8 @@ std::optional<ast::Word> Parser::label() {
 }
 
 Parser::Nest::Nest(Parser& p) : parser_(p) {
-  if (++p.depth_ > deepest_nesting) p.fail(p.peek().at, fmt::format("nested more than {} deep", deepest_nesting));
+  if (++p.depth_ > deepest_nesting)
+    p.fail(p.peek().at, fmt::format("nested more than {} deep", deepest_nesting));
 }
 
 }  // namespace gradc

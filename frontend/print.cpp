@@ -1,5 +1,5 @@
-// print_model: a tree as `.grad` text. Brackets are nodes of the tree, so none are added, and the text
-// parses to the same tree. Recursion is bounded by deepest_nesting.
+// print_model: a tree as `.grad` text. Brackets are nodes of the tree, so none are added, and the
+// text parses to the same tree. Recursion is bounded by deepest_nesting.
 #include <fmt/format.h>
 
 #include "frontend/ast.h"
@@ -17,7 +17,8 @@ class Printer {
   std::string run() {
     for (const File::Use& u : file_.uses) out_ += fmt::format("use \"{}\"\n", u.path.text);
     std::size_t next = 0;
-    for (; next < file_.blocks.size() && !file_.blocks[next].in_model; ++next) block(file_.blocks[next]);
+    for (; next < file_.blocks.size() && !file_.blocks[next].in_model; ++next)
+      block(file_.blocks[next]);
     if (!file_.has_model) return std::move(out_);
     out_ += fmt::format("model {}(", file_.model.text);
     for (std::size_t i = 0; i < file_.numbers.size(); ++i) {
@@ -26,7 +27,8 @@ class Printer {
     }
     out_ += ")\n";
     for (std::size_t place = 0; place <= file_.body.size(); ++place) {
-      for (; next < file_.blocks.size() && file_.blocks[next].place == place; ++next) block(file_.blocks[next]);
+      for (; next < file_.blocks.size() && file_.blocks[next].place == place; ++next)
+        block(file_.blocks[next]);
       if (file_.has_train && file_.train_place == place) train();
       if (place < file_.body.size()) statement(file_.body[place]);
     }
@@ -40,7 +42,8 @@ class Printer {
   }
   void list(const std::vector<Word>& axes) {
     out_ += '[';
-    for (std::size_t i = 0; i < axes.size(); ++i) out_ += fmt::format("{}{}", i > 0 ? " " : "", axes[i].text);
+    for (std::size_t i = 0; i < axes.size(); ++i)
+      out_ += fmt::format("{}{}", i > 0 ? " " : "", axes[i].text);
     out_ += ']';
   }
   void body(const std::vector<StmtId>& statements) {
@@ -140,7 +143,10 @@ void Printer::param(const Stmt& s) {
     label(d.path);
   }
   if (s.init.kind == Init::none) return;
-  out_ += s.init.kind == Init::value ? " = " : s.init.kind == Init::normal ? " ~ normal(" : s.init.kind == Init::uniform ? " ~ uniform(" : " ~ ";
+  out_ += s.init.kind == Init::value     ? " = "
+          : s.init.kind == Init::normal  ? " ~ normal("
+          : s.init.kind == Init::uniform ? " ~ uniform("
+                                         : " ~ ";
   expr(s.init.expr);
   if (s.init.kind == Init::normal || s.init.kind == Init::uniform) out_ += ')';
 }
@@ -182,7 +188,8 @@ void Printer::chain(const Expr& e) {
 void Printer::arguments(const Expr& e, std::size_t first) {
   for (std::size_t i = first; i < e.operands.size(); ++i) {
     if (i > first) out_ += ", ";
-    if (i - first < e.names.size() && !e.names[i - first].text.empty()) out_ += e.names[i - first].text + " = ";
+    if (i - first < e.names.size() && !e.names[i - first].text.empty())
+      out_ += e.names[i - first].text + " = ";
     expr(e.operands[i]);
   }
 }

@@ -59,12 +59,13 @@ std::string initialiser(const Program& p, const Member& m) {
     case Initial::number: return " = " + print_real(m.initial.value);
     case Initial::normal: return " ~ normal(" + print_real(m.initial.value) + ")";
     case Initial::uniform: return " ~ uniform(" + print_real(m.initial.value) + ")";
-    case Initial::computed: return fmt::format(" = @{}()", p.text(p.function(m.initial.function).name));
+    case Initial::computed:
+      return fmt::format(" = @{}()", p.text(p.function(m.initial.function).name));
   }
   return "";
 }
 
-// Every tensor of every bundle that no other one holds, with its flags where they are not the usual ones.
+// Every tensor of every bundle that no other one holds, with its flags if they are not the usual.
 std::string parameters(const Program& p) {
   std::vector<bool> nested(p.bundles.size(), false);
   for (const Bundle& b : p.bundles)
@@ -80,7 +81,9 @@ std::string parameters(const Program& p) {
         const Axis& axis = p.bundle(leaf.bundle).axes[axes[i].index];
         out += fmt::format("{}{}={}", i > 0 ? " " : "", p.text(axis.name), axis.extent);
       }
-      out += fmt::format("]{}{}{}\n", initialiser(p, *leaf.member), leaf.member->decay ? "" : " no-decay", leaf.member->clip ? "" : " no-clip");
+      out +=
+          fmt::format("]{}{}{}\n", initialiser(p, *leaf.member),
+                      leaf.member->decay ? "" : " no-decay", leaf.member->clip ? "" : " no-clip");
     }
   }
   return out;
@@ -104,17 +107,23 @@ std::string answer(const golden::Case& c) {
     if (s.name == "model") name = s.args, text = unescape(s.text);
     if (s.name == "show") options.values = words(s.args);
     if (s.name != "set") continue;
-    for (const std::string& w : words(s.args)) options.set.emplace_back(w.substr(0, w.find('=')), w.substr(w.find('=') + 1));
+    for (const std::string& w : words(s.args))
+      options.set.emplace_back(w.substr(0, w.find('=')), w.substr(w.find('=') + 1));
   }
   Parsed p = parse(text, files, name);
   if (!p.file) return p.messages;
   Result<Model> model = lower(p.sources, *p.file, options);
-  if (!model) return (model.failure().exit == Exit::text ? "" : fmt::format("exit {}\n", static_cast<int>(model.failure().exit))) + render_all(p.sources, model.failure());
+  if (!model)
+    return (model.failure().exit == Exit::text
+                ? ""
+                : fmt::format("exit {}\n", static_cast<int>(model.failure().exit))) +
+           render_all(p.sources, model.failure());
   const std::vector<Fault> faults = verify(model->program);
   CHECK_MESSAGE(faults.empty(), text << (faults.empty() ? "" : faults[0].message));
   if (section(c, "show")) return show(model->program, "eval");
   if (section(c, "bundles")) return parameters(model->program);
-  if (section(c, "token")) return fmt::format("batch {}, time {}\n", model->token_batch, model->token_time);
+  if (section(c, "token"))
+    return fmt::format("batch {}, time {}\n", model->token_batch, model->token_time);
   if (section(c, "loss")) return show(model->program, "loss");
   std::string out;
   if (section(c, "warnings"))

@@ -22,10 +22,11 @@ void check_initialisers(const std::string& text, const std::string& name) {
   const test::Parsed p = test::parse(text, {}, name);
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
   for (const ast::Stmt& s : p.file->stmts)
-    if (s.kind == ast::StmtKind::param) CHECK_MESSAGE(s.init.kind != ast::Init::none, name << ":" << s.at.line);
+    if (s.kind == ast::StmtKind::param)
+      CHECK_MESSAGE(s.init.kind != ast::Init::none, name << ":" << s.at.line);
 }
 
-// Blocks and model without the header, initialisers and `train`, each parameter a statement of its own.
+// Blocks and model without header, initialisers and `train`, each parameter a statement of its own.
 std::string equations(std::string text, const std::string& name) {
   const test::Parsed p = test::parse(text, {}, name);
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
@@ -61,14 +62,17 @@ TEST_CASE("the library in the binary is frontend/lib, byte for byte") {
   std::set<std::string> embedded;
   for (const Embedded& e : library()) {
     embedded.insert(std::string(e.name));
-    CHECK_MESSAGE(golden::read_file(golden::source_path("frontend/lib/" + std::string(e.name))) == e.text, e.name);
+    CHECK_MESSAGE(
+        golden::read_file(golden::source_path("frontend/lib/" + std::string(e.name))) == e.text,
+        e.name);
   }
   CHECK(embedded == grad_files("frontend/lib"));
 }
 
 TEST_CASE("every parameter of the library and of the models says how it starts") {
   for (const std::string folder : {"frontend/lib/", "frontend/models/"})
-    for (const std::string& name : grad_files(folder)) check_initialisers(golden::read_file(golden::source_path(folder + name)), name);
+    for (const std::string& name : grad_files(folder))
+      check_initialisers(golden::read_file(golden::source_path(folder + name)), name);
 }
 
 TEST_CASE("the library has the blocks that models share, each once") {
@@ -79,13 +83,15 @@ TEST_CASE("the library has the blocks that models share, each once") {
     CHECK(!p.file->has_model);
     for (const ast::Block& b : p.file->blocks) blocks.insert(b.name.text);
   }
-  for (const char* name : {"relu", "sigmoid", "silu", "gelu", "gelu_erf", "dropout", "layernorm", "rmsnorm", "attention", "mlp", "rotary", "sinusoid"})
+  for (const char* name : {"relu", "sigmoid", "silu", "gelu", "gelu_erf", "dropout", "layernorm",
+                           "rmsnorm", "attention", "mlp", "rotary", "sinusoid"})
     CHECK_MESSAGE(blocks.count(name) == 1, name);
 }
 
 TEST_CASE("every shipped model compiles, without a warning") {
   for (const std::string& name : grad_files("frontend/models")) {
-    test::Parsed p = test::parse(golden::read_file(golden::source_path("frontend/models/" + name)), {}, name);
+    test::Parsed p =
+        test::parse(golden::read_file(golden::source_path("frontend/models/" + name)), {}, name);
     REQUIRE_MESSAGE(p.file != nullptr, p.messages);
     const Result<Model> model = lower(p.sources, *p.file, {});
     REQUIRE_MESSAGE(model.ok(), test::render_all(p.sources, model.failure()));
@@ -95,16 +101,25 @@ TEST_CASE("every shipped model compiles, without a warning") {
   }
 }
 
-TEST_CASE("gpt.grad is GPT-2: the equations, names and layouts that parity with PyTorch was shown for") {
+TEST_CASE(
+    "gpt.grad is GPT-2: the equations, names and layouts that parity with PyTorch was shown for") {
   const std::string ours = golden::read_file(golden::source_path("frontend/models/gpt.grad"));
   const std::string theirs = golden::read_file(golden::source_path("tests/parity/gpt2/model.grad"));
   CHECK(equations(ours, "gpt.grad") == equations(theirs, "model.grad"));
-  CHECK(ours.find("model gpt2(layers = 4, d = 128, h = 4, v = 256, t = 64, b = 12, p = t)") != std::string::npos);
+  CHECK(ours.find("model gpt2(layers = 4, d = 128, h = 4, v = 256, t = 64, b = 12, p = t)") !=
+        std::string::npos);
   test::Parsed p = test::parse(ours);
-  const Result<Model> gpt2 = lower(p.sources, *p.file, {.set = {{"layers", "12"}, {"d", "768"}, {"h", "12"}, {"v", "50257"}, {"t", "1024"}, {"b", "4"}}});
+  const Result<Model> gpt2 = lower(p.sources, *p.file,
+                                   {.set = {{"layers", "12"},
+                                            {"d", "768"},
+                                            {"h", "12"},
+                                            {"v", "50257"},
+                                            {"t", "1024"},
+                                            {"b", "4"}}});
   REQUIRE_MESSAGE(gpt2.ok(), test::render_all(p.sources, gpt2.failure()));
   std::int64_t count = 0;
   for (std::uint32_t i = 0; i < gpt2->program.bundles.size(); ++i)
-    if (gpt2->program.text(gpt2->program.bundles[i].name) == "params") count = element_count(gpt2->program, BundleId{i});
+    if (gpt2->program.text(gpt2->program.bundles[i].name) == "params")
+      count = element_count(gpt2->program, BundleId{i});
   CHECK(count == 124439808);
 }

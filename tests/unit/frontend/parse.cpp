@@ -94,13 +94,16 @@ TEST_CASE("nesting of exactly the allowed depth is read, and stays within the st
     CHECK(expression(repeated(open, 300) + "a" + repeated(close, 300)).file == nullptr);
   }
   // Depth adds up over kinds: neither kind alone is too deep.
-  CHECK(expression(repeated("(", 200) + "a" + repeated("[t = 1]", 200) + repeated(")", 200)).file == nullptr);
+  CHECK(expression(repeated("(", 200) + "a" + repeated("[t = 1]", 200) + repeated(")", 200)).file ==
+        nullptr);
   CHECK(expression(repeated("(-", 128) + "a" + repeated(")", 128)).file != nullptr);
   CHECK(expression(repeated("(-", 129) + "a" + repeated(")", 129)).file == nullptr);
 }
 
 TEST_CASE("a newline ends a statement except inside ( ) and [ ]") {
-  const test::Parsed p = parse("model m(a =\n 3,\n\n b = 4)\n\n# comment\nx = (a +   # more\n b)\ny[a\n b] = f(x,\n a = 1)\n\n");
+  const test::Parsed p = parse(
+      "model m(a =\n 3,\n\n b = 4)\n\n# comment\nx = (a +   # more\n b)\ny[a\n b] = f(x,\n a = "
+      "1)\n\n");
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
   CHECK(p.file->numbers.size() == 2);
   CHECK(p.file->body.size() == 2);
@@ -114,7 +117,9 @@ TEST_CASE("a newline ends a statement except inside ( ) and [ ]") {
 TEST_CASE("places are exact: whole expressions, and what a message points at") {
   const test::Parsed p = parse("model m()\nxy = abc + sum[t](q * k) / -sqrt(d)\n");
   const ast::Expr& whole = value_of(p);
-  auto place = [](const Span& s) { return std::to_string(s.line) + ":" + std::to_string(s.column) + "+" + std::to_string(s.length); };
+  auto place = [](const Span& s) {
+    return std::to_string(s.line) + ":" + std::to_string(s.column) + "+" + std::to_string(s.length);
+  };
   CHECK(place(whole.at) == "2:6+30");
   CHECK(place(whole.op_at[1]) == "2:10+1");
   const ast::Expr& quotient = p.file->expr(whole.operands[1]);
@@ -134,27 +139,33 @@ TEST_CASE("a tree printed as text parses to the same tree") {
   int files = 0;
   for (const std::string& folder : folders)
     for (const auto& entry : std::filesystem::directory_iterator(golden::source_path(folder)))
-      if (entry.path().extension() == ".grad") check_round_trip(golden::read_file(entry.path().string()), entry.path().string()), ++files;
+      if (entry.path().extension() == ".grad")
+        check_round_trip(golden::read_file(entry.path().string()), entry.path().string()), ++files;
   CHECK(files >= 12);
   check_round_trip(
       "block f(x[], y[b t] = -1, n, k = 2 * (3 + 1)) { return x }\n"
       "model m(a = 3, b = a // 2)\nblock g() { expect fused(softmax)\n return true }\n"
       "axis s = a, r = size(s) * 2 - 1\ninput u[s]\ninput v[s r] < a\ninput w[s] in -1 .. a + 1\n"
-      "param p[], q[s r = 3 t = a] as x.@._2 ~ uniform(1e-3)\nparam k[s] = p * training\nparam z[s] ~ -1\n"
-      "train { steps = 3 optimizer = adamw(lr = cosine(1e-3, warmup = 2), betas = (1 / 2, (0.9)), except = \"a* b\") }\n",
+      "param p[], q[s r = 3 t = a] as x.@._2 ~ uniform(1e-3)\nparam k[s] = p * training\nparam "
+      "z[s] ~ -1\n"
+      "train { steps = 3 optimizer = adamw(lr = cosine(1e-3, warmup = 2), betas = (1 / 2, (0.9)), "
+      "except = \"a* b\") }\n",
       "every construct");
 }
 
 TEST_CASE("blocks and settings of a model keep their places in the printed text") {
   const std::string text =
-      "model m(d = 3)\nblock f(x[]) {\n  return x\n}\nx = d\nblock g(x[]) {\n  return x\n}\ny = d\ntrain {\n  steps = 3\n}\ny = x\n";
+      "model m(d = 3)\nblock f(x[]) {\n  return x\n}\nx = d\nblock g(x[]) {\n  return x\n}\ny = "
+      "d\ntrain {\n  steps = 3\n}\ny = x\n";
   const test::Parsed p = parse(text);
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
   CHECK(print_model(*p.file) == text);
 }
 
 TEST_CASE("settings: numbers, strings, calls and tuples, told apart from bracketed numbers") {
-  const test::Parsed p = parse("model m(d = 3)\ntrain { a = (1 + 2) * 3\n b = size(d) c = (1, 2) e = sgd(0.1, clip = cosine(1)) f = \"x\" }\n");
+  const test::Parsed p = parse(
+      "model m(d = 3)\ntrain { a = (1 + 2) * 3\n b = size(d) c = (1, 2) e = sgd(0.1, clip = "
+      "cosine(1)) f = \"x\" }\n");
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
   const std::vector<ast::Setting>& s = p.file->train;
   REQUIRE(s.size() == 5);
@@ -173,7 +184,8 @@ TEST_CASE("use: relative to the using file, once a file, shared when used twice"
   const test::Files files = {{"models/parts/a.grad", "use \"./b.grad\"\nblock a() { return 1 }\n"},
                              {"models/parts/b.grad", "block b() { return 1 }\n"}};
   const test::Parsed p =
-      parse("use \"parts/a.grad\"\nuse \"parts//b.grad\"\nuse \"./parts/a.grad\"\nmodel m()\n", files, "models/m.grad");
+      parse("use \"parts/a.grad\"\nuse \"parts//b.grad\"\nuse \"./parts/a.grad\"\nmodel m()\n",
+            files, "models/m.grad");
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
   REQUIRE(p.file->uses.size() == 3);
   CHECK(p.file->uses[0].file == p.file->uses[2].file);

@@ -1,4 +1,4 @@
-// The snippets of frontend/README.md: each compiles, or is refused with the message that stands in it.
+// The snippets of frontend/README.md: each compiles, or is refused with the message that it states.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,7 +11,7 @@ using namespace gradc;
 namespace {
 
 struct Snippet {
-  int line = 0;              // of the first line of its text in the README
+  int line = 0;  // of the first line of its text in the README
   std::string text;
 };
 
@@ -38,7 +38,7 @@ std::vector<Snippet> snippets(const std::string& text) {
 }
 
 struct Expected {
-  std::uint32_t line = 0;    // 0: none
+  std::uint32_t line = 0;  // 0: none
   std::string message;
 };
 
@@ -46,7 +46,9 @@ Expected expected_error(const std::string& text) {
   constexpr std::string_view mark = "# error: ";
   const std::size_t at = text.find(mark);
   if (at == std::string::npos) return {};
-  return {static_cast<std::uint32_t>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n')) + 1,
+  return {static_cast<std::uint32_t>(
+              std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n')) +
+              1,
           text.substr(at + mark.size(), text.find('\n', at) - at - mark.size())};
 }
 
@@ -60,9 +62,11 @@ Result<Model> compile(test::Parsed& p, const std::string& text) {
 }  // namespace
 
 TEST_CASE("every snippet of the reference says the truth") {
-  const std::vector<Snippet> all = snippets(golden::read_file(golden::source_path("frontend/README.md")));
+  const std::vector<Snippet> all =
+      snippets(golden::read_file(golden::source_path("frontend/README.md")));
   REQUIRE(all.size() > 40);
-  const auto first = std::find_if(all.begin(), all.end(), [](const Snippet& s) { return s.text.starts_with("model m("); });
+  const auto first = std::find_if(all.begin(), all.end(),
+                                  [](const Snippet& s) { return s.text.starts_with("model m("); });
   REQUIRE(first != all.end());
   const std::string prelude = first->text;
   int refused = 0;
@@ -81,8 +85,12 @@ TEST_CASE("every snippet of the reference says the truth") {
     REQUIRE_MESSAGE(!model.ok(), "frontend/README.md:" << s.line << ": not refused");
     const Diagnostic& d = model.failure().diagnostics[0];
     constexpr std::string_view cut = "…";
-    const bool same = want.message.ends_with(cut) ? d.message.starts_with(want.message.substr(0, want.message.size() - cut.size())) : d.message == want.message;
-    CHECK_MESSAGE((d.at.line == want.line && same), "frontend/README.md:" << s.line << ":\n" << got);
+    const bool same =
+        want.message.ends_with(cut)
+            ? d.message.starts_with(want.message.substr(0, want.message.size() - cut.size()))
+            : d.message == want.message;
+    CHECK_MESSAGE((d.at.line == want.line && same), "frontend/README.md:" << s.line << ":\n"
+                                                                          << got);
   }
   CHECK(refused > 20);
 }

@@ -115,11 +115,12 @@ std::string repeated(std::string_view text, int times) {
 Parsed parse(const std::string& text, const Files& files, const std::string& main) {
   Parsed p;
   p.source = p.sources.add(main, text);
-  Result<FilePtr> r = parse_model(p.sources, p.source, [&](const std::string& path, std::string& out) {
-    const auto found = files.find(path);
-    if (found != files.end()) out = found->second;
-    return found != files.end();
-  });
+  Result<FilePtr> r =
+      parse_model(p.sources, p.source, [&](const std::string& path, std::string& out) {
+        const auto found = files.find(path);
+        if (found != files.end()) out = found->second;
+        return found != files.end();
+      });
   if (r)
     p.file = *r;
   else
