@@ -65,6 +65,10 @@ Result<std::unique_ptr<Emitter>> emit_kernel(const Program& program, const Kerne
     case Family::read:
       done = emit_read(*e);
       break;
+    case Family::attention:
+    case Family::attention_grad:
+      return failure(Exit::usage, fmt::format("kernel @{}: attention is not compiled yet",
+                                              program.text(kernel.name)));
   }
   if (done.ok()) done = e->finish();
   if (!done.ok()) return done.failure();

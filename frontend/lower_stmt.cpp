@@ -212,7 +212,9 @@ void Lowerer::let_statement(const ast::Stmt& s) {
 
 void Lowerer::expect_statement(const ast::Stmt& s) {
   Claim claim;
-  if (parse_claim(s.name.text, claim) && claim != Claim::none && claim != Claim::optimizer) return;
+  if (parse_claim(s.name.text, claim) && claim != Claim::none && claim != Claim::optimizer &&
+      claim != Claim::attention_grad)
+    return;
   report_.error(s.name.at, fmt::format("there is no fused form `{}`", s.name.text) +
                                near(s.name.text, {"softmax", "attention", "layernorm", "rmsnorm",
                                                   "cross_entropy", "gelu", "silu"}));

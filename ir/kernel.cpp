@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "ir/attention.h"
 #include "ir/typing.h"
 
 namespace gradc {
@@ -30,6 +31,8 @@ class KernelCheck {
       case Family::rows: return rows();
       case Family::contract: return contract();
       case Family::read: return read();
+      case Family::attention: return attention();
+      case Family::attention_grad: return attention_grad();
     }
     return {};
   }
@@ -124,6 +127,18 @@ class KernelCheck {
       if (f_.value(v).def.valid()) return fail(body.ops[0], "an operand is no argument");
     if (body.results != op.results) return fail(body.ops[0], "its result is the kernel's");
     return {};
+  }
+
+  KernelFault attention() const {
+    AttentionForm form;
+    const std::string why = attention_form(f_, f_.body(), form);
+    return why.empty() ? KernelFault{} : fail({}, why);
+  }
+
+  KernelFault attention_grad() const {
+    AttentionGradForm form;
+    const std::string why = attention_grad_form(f_, f_.body(), form);
+    return why.empty() ? KernelFault{} : fail({}, why);
   }
 
   const Program& p_;

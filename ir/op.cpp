@@ -16,8 +16,9 @@ constexpr Facts rows[] = {
 };
 #undef OP
 
-constexpr std::string_view claims[] = {"group",         "softmax", "attention", "layernorm", "rmsnorm",
-                                       "cross_entropy", "gelu",    "silu",      "optimizer"};
+constexpr std::string_view claims[] = {"group",     "softmax", "attention",     "attention_grad",
+                                       "layernorm", "rmsnorm", "cross_entropy", "gelu",
+                                       "silu",      "optimizer"};
 
 }  // namespace
 

@@ -47,7 +47,10 @@ constexpr bool is_elementwise(Kind k) { return k == Kind::unary || k == Kind::bi
 inline bool is_elementwise(Opcode c) { return is_elementwise(facts(c).kind); }
 
 // What a `fused` claims to be; passes/fused.def gives each a matcher. `none`: a group without a claim.
-enum class Claim : std::uint8_t { none, softmax, attention, layernorm, rmsnorm, cross_entropy, gelu, silu, optimizer };
+enum class Claim : std::uint8_t {
+  none, softmax, attention, attention_grad, layernorm, rmsnorm, cross_entropy, gelu, silu, optimizer,
+};
+inline constexpr int claim_count = 10;
 std::string_view name(Claim claim);
 bool parse_claim(std::string_view text, Claim& out);
 

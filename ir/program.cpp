@@ -9,7 +9,8 @@
 namespace gradc {
 namespace {
 
-constexpr std::string_view families[] = {"function", "map", "rows", "contract", "read"};
+constexpr std::string_view families[] = {"function",  "map",       "rows",          "contract",
+                                         "read",      "attention", "attention_grad"};
 constexpr std::string_view arenas[] = {"none", "p", "f", "g", "m", "v", "act", "in", "out"};
 
 template <class E, std::size_t n>

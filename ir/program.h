@@ -18,7 +18,9 @@ namespace gradc {
 //   rows      at least one reduction, all over the same axes; elementwise before, between and behind
 //   contract  one contraction; before it casts only; behind it elementwise operations in its axes
 //   read      one scatter or update
-enum class Family : std::uint8_t { none, map, rows, contract, read };
+//   attention, attention_grad   the forms of ir/attention.h
+enum class Family : std::uint8_t { none, map, rows, contract, read, attention, attention_grad };
+inline constexpr int family_count = 7;
 std::string_view name(Family family);
 bool parse_family(std::string_view text, Family& out);
 

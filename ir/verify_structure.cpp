@@ -54,7 +54,7 @@ bool attr_inside(const Program& p, const Function& f, const Attr& a) {
 
 std::string function_inside(const Program& p, const Function& f) {
   if (!inside(f.name, p.names) || f.regions.empty() ||
-      static_cast<int>(f.family) > static_cast<int>(Family::read))
+      static_cast<int>(f.family) >= family_count)
     return "its name, family or body";
   if (!named(p, f.axes)) return "an axis";
   for (const Value& v : f.values)

@@ -74,7 +74,7 @@ Clusters cluster(const Function& f);
 struct KernelTable {
   std::unordered_map<std::string, FunctionId> by_key;
   std::unordered_set<std::string> names;  // of all functions that were there before
-  int count[5] = {};                      // by family, for names of new ones
+  int count[family_count] = {};                      // by family, for names of new ones
 };
 Function write_out(Program& program, const Function& f, const Clusters& clusters,
                    KernelTable& kernels);
