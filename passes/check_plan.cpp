@@ -301,7 +301,9 @@ class Checker {
   // reduction does so if it takes all of the argument's axes: results that have them too come
   // behind it.
   static bool only_pointwise(const Function& k, ValueId x) {
-    if (k.family == Family::none) return false;
+    if (k.family == Family::none || k.family == Family::attention ||
+        k.family == Family::attention_grad)
+      return false;  // tiles of the operands are read again after results were written
     for (ValueId r : k.body().results)
       if (r == x) return false;
     for (const Op& op : k.ops)

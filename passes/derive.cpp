@@ -8,6 +8,7 @@
 
 #include "passes/reverse.h"
 #include "passes/saving.h"
+#include "passes/simplify.h"
 
 namespace gradc {
 namespace {
@@ -68,14 +69,24 @@ class Maker {
     }
   }
 
+  // The operation that the region belongs to.
+  static const Op& owner(const Function& f, RegionId r) {
+    for (const Op& op : f.ops)
+      for (RegionId mine : op.regions)
+        if (mine == r) return op;
+    internal_error("a region belongs to no operation");
+  }
+
   void make_region(FunctionId id, RegionId r) {
     const Function& from = program_.function(id);
     const Region& region = from.regions[r.index];
+    const Op& op = owner(from, r);
     Derived& d = start(id, r);
     Function made{.name = from.name};
     Builder to(program_, made);
     Reverse reverse(gradient_, id, r, to, Reverse::Values::taken);
     reverse.map_all_axes();
+    if (op.code == Opcode::fused_) reverse.set_claim(op, d);
     const std::size_t cotangents = d.slots.size();
     seed(reverse, to, from, region, d);
     reverse.walk();
@@ -88,17 +99,41 @@ class Maker {
       results.push_back(c);
     }
     to.finish(results);
-    // Arguments were taken in the order of need; from now on in the region's.
-    std::vector<ValueId>& formal = made.regions[0].arguments;
-    std::vector<std::pair<std::uint32_t, ValueId>> order;
+    take_in_order(reverse, made.regions[0].arguments, cotangents, d);
+    if (op.code == Opcode::fused_ && op.attr.claim == Claim::attention && d.delta) {
+      made = simplify_function(program_, std::move(made));
+      d.body = std::move(made);
+      split_attention_grad(d);
+      return;
+    }
+    d.body = std::move(made);
+  }
+
+  // Arguments were taken in the order of need; from now on in the region's, with the rest behind.
+  static void take_in_order(const Reverse& reverse, std::vector<ValueId>& formal,
+                            std::size_t cotangents, Derived& d) {
+    std::vector<std::pair<Reverse::Taken, ValueId>> order;
     for (std::size_t i = 0; i < reverse.taken().size(); ++i)
       order.push_back({reverse.taken()[i], formal[cotangents + i]});
     std::sort(order.begin(), order.end());
     for (std::size_t i = 0; i < order.size(); ++i) {
-      d.arguments.push_back(order[i].first);
       formal[cotangents + i] = order[i].second;
+      const Reverse::Taken& t = order[i].first;
+      switch (t.what) {
+        case Reverse::Taken::argument:
+          d.arguments.push_back(t.index);
+          break;
+        case Reverse::Taken::kept:
+          d.kept.push_back(ValueId{t.index});
+          break;
+        case Reverse::Taken::lse:
+          d.lse = true;
+          break;
+        case Reverse::Taken::delta:
+          d.delta = true;
+          break;
+      }
     }
-    d.body = std::move(made);
   }
 
   // ---- functions
@@ -222,7 +257,11 @@ class Maker {
                          {},
                          gradient_.of(id, op).saved});
       else
-        for (ValueId v : reverse.extras(o)) parts.push_back({"state", made.type(v), {}});
+        for (ValueId v : reverse.extras(o))
+          parts.push_back(
+              {op.code == Opcode::scan_ ? "state" : std::string(program_.text(made.value(v).name)),
+               made.type(v),
+               {}});
     }
     return declare_saved(program_, made, fmt::format("{}.saved", program_.text(from.name)), parts);
   }

@@ -51,7 +51,7 @@ Program group(const Program& program, const Target&) {
     for (Op& op : f.ops)
       if (op.attr.callee.valid()) op.attr.callee = now[op.attr.callee.index];
     if (f.family == Family::none) {
-      const Function ready = prepare(out, f);
+      const Function ready = prepare(out, f, kernels);
       f = write_out(out, ready, cluster(ready), kernels);
     } else {
       kernels.by_key.try_emplace(structure_key(out, f),

@@ -64,18 +64,21 @@ bool reads_memory(const Function& f, const Clusters& c, const Op& op, std::size_
 bool is_absorbed_cast(const Function& f, const Clusters& c, ValueId operand);
 bool is_address(Opcode code);  // a view or read that can be the addressing of a load
 
-// Step 1: a copy of `f` with `fused` replaced by their meaning and scatters brought into the two
-// forms that kernels know.
-Function prepare(Program& program, const Function& f);
-// Step 2: who computes what.
-Clusters cluster(const Function& f);
-// Step 3: the function of launches. New kernels are appended to `program`; `kernels` finds equal
-// ones by structure_key.
+// Kernels of the whole program; equal ones are found by structure_key.
 struct KernelTable {
   std::unordered_map<std::string, FunctionId> by_key;
   std::unordered_set<std::string> names;  // of all functions that were there before
-  int count[family_count] = {};                      // by family, for names of new ones
+  int count[family_count] = {};           // by family, for names of new ones
 };
+// The kernel, or one that is the same, in `program`.
+FunctionId define(Program& program, KernelTable& kernels, Function kernel);
+
+// Step 1: a copy of `f` with attention as launches, other `fused` operations replaced by their
+// meaning, and scatters brought into the two forms that kernels know.
+Function prepare(Program& program, const Function& f, KernelTable& kernels);
+// Step 2: who computes what.
+Clusters cluster(const Function& f);
+// Step 3: the function of launches. New kernels are appended to `program`.
 Function write_out(Program& program, const Function& f, const Clusters& clusters,
                    KernelTable& kernels);
 

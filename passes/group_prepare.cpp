@@ -1,11 +1,12 @@
-// The first step of grouping: `fused` operations give way to their regions, since no kernel family
-// claims them; `stop` has said what it had to say; and scatters take one of two forms. A scatter
-// whose index runs over axes of the result sums nothing: it is select(position = index, g, 0),
-// which fuses like any elementwise operation. The others read, add and write; one that is added to
-// a value which nobody else wants takes that value as its base. A gather along rows that are
-// reduced anyway (the right answer's logit beside the sum of all) is a sum over the row likewise:
-// it then reads nothing but its own row's elements in order, so that the gradient of the logits,
-// the largest value of a step, may be written over them.
+// The first step of grouping: attention becomes launches of kernels; other `fused` operations give
+// way to their regions, which elementwise and rows kernels then take in; `stop` has said what it
+// had to say; and scatters take one of two forms. A scatter whose index runs over axes of the
+// result sums nothing: it is select(position = index, g, 0), which fuses like any elementwise
+// operation. The others read, add and write; one that is added to a value which nobody else wants
+// takes that value as its base. A gather along rows that are reduced anyway (the right answer's
+// logit beside the sum of all) is a sum over the row likewise: it then reads nothing but its own
+// row's elements in order, so that the gradient of the logits, the largest value of a step, may be
+// written over them.
 #include <map>
 
 #include "ir/builder.h"
@@ -16,8 +17,9 @@ namespace {
 
 class Preparation {
  public:
-  Preparation(Program& program, const Function& from, Function& out)
-      : from_(from),
+  Preparation(Program& program, const Function& from, Function& out, KernelTable& kernels)
+      : kernels_(kernels),
+        from_(from),
         to_(program, out),
         copy_(from, to_),
         uses_(from.values.size()),
@@ -49,7 +51,9 @@ class Preparation {
       }
       const OpId id = region.ops[top.next++];
       const Op& op = from_.op(id);
-      if (op.code == Opcode::fused_) {
+      if (is_attention(op)) {
+        launch(op);
+      } else if (op.code == Opcode::fused_) {
         const Region& inner = from_.regions[op.regions[0].index];
         for (std::size_t i = 0; i < op.operands.size(); ++i)
           copy_.map(inner.arguments[i], copy_(op.operands[i]));
@@ -67,6 +71,42 @@ class Preparation {
   void leave(const Region& region, const Op& owner) {
     for (std::size_t i = 0; i < owner.results.size(); ++i)
       copy_.map(owner.results[i], copy_(region.results[i]));
+  }
+
+  static bool is_attention(const Op& op) {
+    return op.code == Opcode::fused_ &&
+           (op.attr.claim == Claim::attention || op.attr.claim == Claim::attention_grad);
+  }
+  // The region as a kernel, without arguments that it does not read.
+  void launch(const Op& op) {
+    const Region& region = from_.regions[op.regions[0].index];
+    Function kernel;
+    kernel.family = op.attr.claim == Claim::attention ? Family::attention : Family::attention_grad;
+    Builder to(to_.program(), kernel);
+    Cloner copy(from_, to);
+    std::vector<char> read(from_.values.size(), 0);
+    for (OpId o : region.ops)
+      for (ValueId v : from_.op(o).operands) read[v.index] = 1;
+    std::vector<ValueId> operands, results;
+    for (std::size_t i = 0; i < op.operands.size(); ++i) {
+      const ValueId v = region.arguments[i];
+      if (read[v.index] == 0) continue;
+      copy.map(v, to.argument(copy(from_.type(v)), to_.program().text(from_.value(v).name)));
+      operands.push_back(copy_(op.operands[i]));
+    }
+    for (OpId o : region.ops) copy.clone(o);
+    for (ValueId v : region.results) results.push_back(copy(v));
+    to.finish(results);
+    std::vector<Type> types;
+    for (ValueId v : op.results) types.push_back(copy_(from_.type(v)));
+    to_.at = op.loc;
+    const FunctionId callee = grouping::define(to_.program(), kernels_, std::move(kernel));
+    const std::vector<ValueId> made =
+        to_.add_multi(Opcode::launch_, operands, {.callee = callee}, types);
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      copy_.map(op.results[i], made[i]);
+      to_.name(made[i], to_.program().text(from_.value(op.results[i]).name));
+    }
   }
 
   // No element of the result gets two contributions.
@@ -174,6 +214,7 @@ class Preparation {
     to_.name(made, to_.program().text(from_.value(op.results[0]).name));
   }
 
+  KernelTable& kernels_;
   const Function& from_;
   Builder to_;
   Cloner copy_;
@@ -186,11 +227,11 @@ class Preparation {
 
 }  // namespace
 
-Function prepare(Program& program, const Function& f) {
+Function prepare(Program& program, const Function& f, KernelTable& kernels) {
   Function out;
   out.name = f.name;
   out.family = f.family;
-  Preparation(program, f, out).run();
+  Preparation(program, f, out, kernels).run();
   return out;
 }
 

@@ -1,9 +1,9 @@
 // The third step of grouping: writes kernels as functions and the launches of them. See
 // passes/group.cpp.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <unordered_map>
-
-#include <fmt/format.h>
 
 #include "ir/builder.h"
 #include "ir/diagnostic.h"
@@ -183,21 +183,6 @@ class Writer {
     b.finish(results);
     return k;
   }
-  FunctionId define(Family family, const Body& body) {
-    Function k = definition(family, body);
-    const auto [it, fresh] = kernels_.by_key.try_emplace(structure_key(program_, k));
-    if (fresh) {
-      std::string wish;
-      do wish = fmt::format("{}.{}", name(family), ++kernels_.count[static_cast<int>(family)]);
-      while (taken(wish));
-      k.name = program_.intern(wish);
-      it->second = FunctionId{static_cast<std::uint32_t>(program_.functions.size())};
-      program_.functions.push_back(std::move(k));
-    }
-    return it->second;
-  }
-  bool taken(std::string_view wish) const { return kernels_.names.contains(std::string(wish)); }
-
   LocId location(std::uint32_t node) {
     Location at;
     for (OpId o : c_.nodes[node].ops) {
@@ -211,7 +196,7 @@ class Writer {
   }
   void kernel(std::uint32_t node) {
     const Body body = body_of(node);
-    const FunctionId callee = define(c_.nodes[node].family, body);
+    const FunctionId callee = define(program_, kernels_, definition(c_.nodes[node].family, body));
     std::vector<ValueId> operands;
     for (ValueId v : body.arguments) operands.push_back(in_memory(v));
     std::vector<Type> types;
@@ -240,6 +225,21 @@ class Writer {
 };
 
 }  // namespace
+
+FunctionId define(Program& program, KernelTable& kernels, Function kernel) {
+  const auto [it, fresh] = kernels.by_key.try_emplace(structure_key(program, kernel));
+  if (fresh) {
+    std::string wish;
+    do
+      wish = fmt::format("{}.{}", name(kernel.family),
+                         ++kernels.count[static_cast<int>(kernel.family)]);
+    while (kernels.names.contains(wish));
+    kernel.name = program.intern(wish);
+    it->second = FunctionId{static_cast<std::uint32_t>(program.functions.size())};
+    program.functions.push_back(std::move(kernel));
+  }
+  return it->second;
+}
 
 Function write_out(Program& program, const Function& f, const Clusters& clusters,
                    KernelTable& kernels) {

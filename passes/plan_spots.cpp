@@ -138,7 +138,9 @@ bool may_overwrite(const Function& kernel, std::size_t a, std::size_t r) {
   const Type& x = kernel.type(from);
   const Type& y = kernel.type(to);
   if (bytes(x.dtype) != bytes(y.dtype) || !same_set(x.axes, y.axes)) return false;
-  if (kernel.family == Family::none) return false;
+  if (kernel.family == Family::none || kernel.family == Family::attention ||
+      kernel.family == Family::attention_grad)
+    return false;
   const std::vector<ValueId>& results = kernel.body().results;
   if (std::find(results.begin(), results.end(), from) != results.end()) return false;
   // What a rows kernel keeps of each row goes with other elements of an operand than its own.

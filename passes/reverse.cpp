@@ -37,17 +37,28 @@ void Reverse::map_all_axes() {
 
 ValueId Reverse::primal(ValueId v) {
   if (map_.mapped(v)) return map_(v);
-  const auto argument = argument_.find(v.index);
-  if (values_ == Values::asked || (values_ == Values::taken && argument != argument_.end())) {
-    const ValueId mine = to_.argument(map_(from_.type(v)), to_.program().text(from_.value(v).name));
-    map_.map(v, mine);
-    if (values_ == Values::asked)
-      asked_.push_back(v);
-    else
-      taken_.push_back(argument->second);
-    return mine;
+  const Type type = map_(from_.type(v));
+  const std::string_view name = to_.program().text(from_.value(v).name);
+  if (values_ == Values::asked) {
+    asked_.push_back(v);
+    map_.map(v, to_.argument(type, name));
+  } else if (values_ == Values::taken && is_taken(v)) {
+    if (const auto argument = argument_.find(v.index); argument != argument_.end()) {
+      map_.map(v, take({Taken::argument, argument->second}, type, name));
+    } else if (keepable_[v.index] != 0) {
+      map_.map(v, take({Taken::kept, v.index}, type, name));
+    } else {  // the weight of an attention
+      const ValueId x = primal(softmax_->x);
+      const ValueId lse = lse_.valid()
+                              ? primal(lse_)
+                              : take({Taken::lse}, map_(from_.type(softmax_->max)), "lse");
+      const ValueId below = to_.add(Opcode::sub_, {x, lse}, {}, type);
+      map_.map(v, to_.unary(Opcode::exp_, below));
+      to_.name(map_(v), name.empty() ? "weight" : name);
+    }
+  } else {
+    recompute(from_.value(v).def);
   }
-  recompute(from_.value(v).def);
   return map_(v);
 }
 
@@ -66,7 +77,7 @@ void Reverse::recompute(OpId id) {
     const Op& op = from_.op(top.op);
     while (top.next < op.operands.size()) {
       const ValueId v = op.operands[top.next];
-      if (values_ == Values::taken && argument_.contains(v.index)) primal(v);
+      if (values_ == Values::taken && is_taken(v)) primal(v);
       if (!map_.mapped(v)) break;
       ++top.next;
     }
@@ -84,7 +95,11 @@ void Reverse::copy_forward(OpId id) {
   const Op& op = from_.op(id);
   if (!has_extras(id)) return map_.clone(id);
   to_.at = op.loc;
-  op.code == Opcode::call_ ? copy_call(id) : copy_scan(id);
+  switch (op.code) {
+    case Opcode::call_: return copy_call(id);
+    case Opcode::scan_: return copy_scan(id);
+    default: return copy_fused(id);
+  }
 }
 
 // ---- cotangents
@@ -169,7 +184,7 @@ Reverse::Cotangent Reverse::narrowed(Cotangent c, const Type& want) {
 // The one place that un-broadcasts: sums over axes that the value lacks, casts, expands to those
 // that it has more, orders.
 void Reverse::contribute(ValueId v, Cotangent c) {
-  const Type want = map_(from_.type(v));
+  const Type want = cotangent_type(v);
   c = narrowed(std::move(c), want);
   c.value = to_.expand(to_.cast(c.value, want.dtype), want.axes);
   add_to(slots_[v.index], c);
@@ -283,7 +298,11 @@ void Reverse::seed(std::size_t slot, ValueId cotangent) {
 }
 
 void Reverse::walk() {
-  for (auto op = region_.ops.rbegin(); op != region_.ops.rend(); ++op) visit(*op);
+  for (auto op = region_.ops.rbegin(); op != region_.ops.rend(); ++op)
+    if (softmax_ && from_.op(*op).results[0] == softmax_->weight)
+      walk_softmax();
+    else
+      visit(*op);
 }
 
 }  // namespace gradc

@@ -9,12 +9,16 @@
 // they are needed, and become one `concat` if they fill it.
 #pragma once
 
+#include <compare>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "ir/attention.h"
 #include "ir/builder.h"
 #include "passes/activity.h"
 #include "passes/derivatives.h"
@@ -26,9 +30,16 @@ namespace gradc {
 // ascending.
 struct Derived {
   std::vector<std::uint32_t> arguments, slots, gives;
-  // A region: takes the cotangents, then the arguments. Axis i of the enclosing function is axis i
-  // here.
+  // A region: takes the cotangents, then the arguments, then what is kept, then the rest below. An
+  // axis of the enclosing function is the one of its name here.
   Function body;
+  // The region of a fused operation: values of it that forward hands over, as results that it has
+  // or as further ones (reverse_fused.cpp). Of attention also the logarithm of the softmax's sum,
+  // and, as an operand of its backward, the products of its result and cotangent summed by row.
+  std::vector<ValueId> kept;
+  bool lse = false, delta = false;
+  std::vector<char> inner;        // of `attention`, by operation of `body`: stands in its region
+  std::vector<ValueId> handed;    // of `attention`: values of `body` that the region yields
   // A function: `forward` returns the results, then what it saves; `backward` takes (arguments,
   // saved, cotangents). `saved` is invalid if that is nothing.
   FunctionId forward, backward;
@@ -37,6 +48,10 @@ struct Derived {
   std::size_t states_read(
       const Op& scan) const;  // how many of `arguments` are states of the region's scan
 };
+
+// For the backward body of an attention: sets `inner` and `handed` if it has the form
+// `attention_grad` but for what stands behind its sums (passes/reverse_fused.cpp).
+void split_attention_grad(Derived& derived);
 
 // What the walks of one gradient share.
 struct Gradient {
@@ -83,7 +98,15 @@ class Reverse {
 
   const std::vector<ValueId>& asked() const { return asked_; }
   const std::vector<OpId>& asked_extras() const { return asked_extras_; }
-  const std::vector<std::uint32_t>& taken() const { return taken_; }
+  // What was taken, in the order of need.
+  struct Taken {
+    enum What : std::uint8_t { argument, kept, lse, delta } what = argument;
+    std::uint32_t index = 0;                 // of an argument its position, of what is kept its value
+    friend auto operator<=>(const Taken&, const Taken&) = default;
+  };
+  const std::vector<Taken>& taken() const { return taken_; }
+  // For the region of a fused operation, before anything else: what its claim saves.
+  void set_claim(const Op& owner, const Derived& d);
 
  private:
   struct Condition {
@@ -114,6 +137,7 @@ class Reverse {
   void recompute(OpId op);
   void copy_call(OpId op);
   void copy_scan(OpId op);
+  void copy_fused(OpId op);
   std::vector<Type> extra_types(OpId op);
 
   // ---- cotangents
@@ -151,15 +175,34 @@ class Reverse {
   void walk_concat(const Op& op);
   void walk_flat(const Op& op);
   void walk_call(OpId op);
-  void walk_fused(const Op& op);
+  void walk_fused(OpId op);
   struct BackwardScan;
   void walk_scan(OpId op);
   void scan_operands(OpId op, BackwardScan& back);
   RegionId scan_region(const BackwardScan& back);
   std::vector<ValueId> embed(const Derived& d, std::span<const ValueId> cotangents,
                              std::span<const ValueId> arguments);
+  void map_axes_of(const Function& body, Cloner& copy);
   std::string_view formal_name(const Derived& d, std::size_t i) const;
   const std::string& path(ValueId v);
+
+  // ---- fused regions: passes/reverse_fused.cpp
+  bool is_taken(ValueId v) const {
+    return argument_.contains(v.index) || (!keepable_.empty() && keepable_[v.index] != 0) ||
+           (softmax_ && from_lse_ && v == softmax_->weight);
+  }
+  std::vector<ValueId> further(const Op& op, const Derived& d) const;
+  Type lse_type(const Op& op) const;
+  std::string extra_name(const Op& op, std::size_t n) const;
+  // The type that cotangents of `v` are brought to: its own. Within an attention, where only the
+  // arguments' cotangents are summed, it has all axes of the scores: a sum over some of them would
+  // be a value in the others.
+  Type cotangent_type(ValueId v);
+  bool walks_in_tiles() const;
+  ValueId take(Taken what, const Type& type, std::string_view name);
+  void walk_softmax();
+  std::vector<ValueId> attention_grad(const Derived& d,
+                                      std::span<const ValueId> operands, LocId at);
 
   Gradient& gradient_;
   const Activity& activity_;
@@ -179,7 +222,12 @@ class Reverse {
   std::vector<std::string> paths_;  // names of groups' members; made when needed
   std::vector<ValueId> asked_;
   std::vector<OpId> asked_extras_;
-  std::vector<std::uint32_t> taken_;
+  std::vector<Taken> taken_;
+  std::vector<char> keepable_;                                // by value of a fused region
+  std::optional<SoftmaxForm> softmax_;                        // differentiated as one operation
+  bool from_lse_ = false;  // attention: the weight is exp(x − lse), and its row sums are given
+  ValueId lse_;                                               // of `from`, if it is a result there
+  AxisList batch_;                                            // of its scores
 };
 
 }  // namespace gradc

@@ -1,6 +1,7 @@
 // The walkers: operations with any number of operands, and those with regions or callees. The
 // derivative of a region is a region, made before its operation is walked.
 #include <algorithm>
+#include <unordered_map>
 
 #include "ir/diagnostic.h"
 #include "ir/typing.h"
@@ -71,10 +72,24 @@ void Reverse::walk_flat(const Op& op) {
 
 bool Reverse::has_extras(OpId id) const {
   const Op& op = from_.op(id);
-  if ((op.code != Opcode::call_ && op.code != Opcode::scan_) || !activity_.active(from_id_, op))
+  if ((op.code != Opcode::call_ && op.code != Opcode::scan_ && op.code != Opcode::fused_) ||
+      !activity_.active(from_id_, op))
     return false;
   const Derived& d = gradient_.of(from_id_, op);
-  return op.code == Opcode::call_ ? d.saved.valid() : d.states_read(op) > 0;
+  switch (op.code) {
+    case Opcode::call_: return d.saved.valid();
+    case Opcode::scan_: return d.states_read(op) > 0;
+    default: return d.lse || !further(op, d).empty();
+  }
+}
+
+// What is kept of a fused region and is no result of it.
+std::vector<ValueId> Reverse::further(const Op& op, const Derived& d) const {
+  const std::vector<ValueId>& results = from_.regions[op.regions[0].index].results;
+  std::vector<ValueId> out;
+  for (ValueId v : d.kept)
+    if (std::find(results.begin(), results.end(), v) == results.end()) out.push_back(v);
+  return out;
 }
 
 std::vector<Type> Reverse::extra_types(OpId id) {
@@ -87,6 +102,11 @@ std::vector<Type> Reverse::extra_types(OpId id) {
       t.axes.push_back(map_(op.attr.from));
       types.push_back(t);
     }
+    return types;
+  }
+  if (op.code == Opcode::fused_) {
+    for (ValueId v : further(op, d)) types.push_back(map_(from_.type(v)));
+    if (d.lse) types.push_back(map_(lse_type(op)));
     return types;
   }
   // The callee's own axes become axes here, those of its arguments and results being bound.
@@ -112,9 +132,8 @@ std::vector<Type> Reverse::extra_types(OpId id) {
 void Reverse::take_extras(OpId id) {
   const Op& op = from_.op(id);
   std::vector<ValueId>& extras = extras_[id.index];
-  for (const Type& t : extra_types(id))
-    extras.push_back(to_.argument(
-        t, op.code == Opcode::scan_ ? to_.program().text(from_.value(op.results[0]).name) : ""));
+  std::size_t n = 0;
+  for (const Type& t : extra_types(id)) extras.push_back(to_.argument(t, extra_name(op, n++)));
 }
 
 const std::vector<ValueId>& Reverse::extras(OpId id) {
@@ -207,55 +226,26 @@ std::string_view Reverse::formal_name(const Derived& d, std::size_t i) const {
   return to_.program().text(d.body.value(d.body.body().arguments[i]).name);
 }
 
+// Axes of a region's derivative are those of the same names here; others are its own.
+void Reverse::map_axes_of(const Function& body, Cloner& copy) {
+  std::unordered_map<NameId, AxisId> here;
+  for (std::uint32_t i = 0; i < from_.axes.size(); ++i)
+    here.emplace(from_.axes[i].name, AxisId{i});
+  for (std::uint32_t i = 0; i < body.axes.size(); ++i)
+    if (const auto it = here.find(body.axes[i].name); it != here.end())
+      copy.map_axis(AxisId{i}, map_(it->second));
+}
+
 // The derivative of a region, copied into the innermost open region.
 std::vector<ValueId> Reverse::embed(const Derived& d, std::span<const ValueId> cotangents,
                                     std::span<const ValueId> arguments) {
   Cloner copy(d.body, to_);
-  std::vector<char> used(d.body.axes.size(), 0);
-  const auto use = [&](AxisId a) {
-    if (a.valid()) used[a.index] = 1;
-  };
-  for (const Value& v : d.body.values) std::for_each(v.type.axes.begin(), v.type.axes.end(), use);
-  for (const Op& op : d.body.ops) {
-    use(op.attr.from), use(op.attr.to);
-    std::for_each(op.attr.axes.begin(), op.attr.axes.end(), use);
-  }
-  for (std::uint32_t i = 0; i < from_.axes.size(); ++i)
-    if (used[i]) copy.map_axis(AxisId{i}, map_(AxisId{i}));
+  map_axes_of(d.body, copy);
   const std::vector<ValueId>& formal = d.body.body().arguments;
   for (std::size_t i = 0; i < cotangents.size(); ++i) copy.map(formal[i], cotangents[i]);
   for (std::size_t i = 0; i < arguments.size(); ++i)
     copy.map(formal[cotangents.size() + i], arguments[i]);
   return copy.inline_region(d.body.body());
-}
-
-// A fused operation whose region computes forward again and goes back.
-void Reverse::walk_fused(const Op& op) {
-  const Derived& d = gradient_.of(from_id_, op);
-  if (d.gives.empty()) return;
-  std::vector<ValueId> operands;
-  for (std::uint32_t i : d.arguments) operands.push_back(primal(op.operands[i]));
-  for (std::uint32_t i : d.slots) operands.push_back(incoming(op.results[i]));
-  const LocId at = gradient_of(op.loc);
-  const RegionId region = to_.open();
-  std::vector<ValueId> formal;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    const Type type = to_.type(operands[i]);
-    formal.push_back(to_.argument(
-        type,
-        formal_name(d, i < d.arguments.size() ? d.slots.size() + i : i - d.arguments.size())));
-  }
-  const auto split = static_cast<std::ptrdiff_t>(d.arguments.size());
-  const std::vector<ValueId> outs =
-      embed(d, {formal.begin() + split, formal.end()}, {formal.begin(), formal.begin() + split});
-  to_.close(outs);
-  std::vector<Type> types;
-  for (ValueId v : outs) types.push_back(to_.type(v));
-  to_.at = at;
-  const std::vector<ValueId> made =
-      to_.add_multi(Opcode::fused_, operands, {}, types, std::array{region});
-  for (std::size_t n = 0; n < made.size(); ++n)
-    if (flows(op, d.gives[n])) contribute(op.operands[d.gives[n]], {made[n], {}});
 }
 
 }  // namespace gradc

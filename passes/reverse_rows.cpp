@@ -19,7 +19,7 @@ void Reverse::visit(OpId id) {
     case Opcode::concat_: return walk_concat(op);
     case Opcode::flat_: return walk_flat(op);
     case Opcode::call_: return walk_call(id);
-    case Opcode::fused_: return walk_fused(op);
+    case Opcode::fused_: return walk_fused(id);
     case Opcode::scan_: return walk_scan(id);
     default: return apply_row(op);
   }
@@ -50,7 +50,7 @@ void Reverse::apply_row(const Op& op) {
 // signs that do not have the axes that go away. −1: at the end.
 int Reverse::sum_early(const Row& row, const Formula& formula, const Type& want) {
   using What = Formula::What;
-  if (!is_elementwise(row.op.code)) return -1;
+  if (!is_elementwise(row.op.code) || from_lse_) return -1;
   std::array<bool, Formula::capacity> linear{}, wide{};   // has g; has axes that the operand lacks
   for (int n = 0; n < formula.size; ++n) {
     const auto at = static_cast<std::size_t>(n);
@@ -90,7 +90,16 @@ void Reverse::apply_formula(Row& row, std::size_t k) {
   using What = Formula::What;
   const Op& op = row.op;
   const Formula& formula = derivative(op.code).of[k];
-  const Type want = map_(from_.type(op.operands[k]));
+  Type want = map_(from_.type(op.operands[k]));
+  if (from_lse_) {
+    if (is_elementwise(op.code) || op.code == Opcode::expand_) {
+      want = cotangent_type(op.operands[k]);
+    } else if (op.code != Opcode::contract_) {
+      const AxisList own = map_(from_.type(op.results[0])).axes;
+      for (AxisId a : to_.type(row.g.value).axes)
+        if (!own.contains(a)) want.axes = want.axes.with(a);
+    }
+  }
   const int early = sum_early(row, formula, want);
   std::array<ValueId, Formula::capacity> made;
   Guard guard = row.g.guard;
@@ -141,7 +150,7 @@ void Reverse::apply_formula(Row& row, std::size_t k) {
 // others: kept apart until all have come. True if `code` is the adjoint of such an operation.
 bool Reverse::contribute_in_place(const Op& op, Opcode code, std::size_t k, ValueId value) {
   if ((code != Opcode::place_ && code != Opcode::pad_) || op.operands.size() != 1 ||
-      op.attr.stride != 1)
+      op.attr.stride != 1 || from_lse_)
     return false;
   const ValueId v = op.operands[k];
   if (code == Opcode::place_) {

@@ -187,7 +187,7 @@ void Simplifier::control(OpId id, const std::vector<char>& live) {
     mapped.push_back(clone_(v));
     clone_.map(v, to_.expand(clone_(v), clone_(from_.type(v)).axes));
   }
-  if (op.regions.empty()) {
+  if (op.regions.empty() || op.attr.claim != Claim::none) {
     clone_.clone(id);
   } else {
     // A fused or scan operation: its region is simplified by itself (nesting is bounded by the parsers).
@@ -269,19 +269,24 @@ Function once(Program& p, const Function& from, RuleCounts& counts, bool& change
 
 }  // namespace
 
+Function simplify_function(Program& program, Function f, RuleCounts* counts) {
+  RuleCounts own;
+  bool changed = true;
+  for (int round = 0; changed && round < most_rounds; ++round) {
+    const Function from = std::move(f);
+    f = once(program, from, counts != nullptr ? *counts : own, changed);
+  }
+  return f;
+}
+
 Program simplify(const Program& program, RuleCounts* counts) {
   Program out = program;
-  RuleCounts own;
-  RuleCounts& c = counts != nullptr ? *counts : own;
   for (std::size_t i = 0; i < out.functions.size(); ++i) {
     if (out.functions[i].family != Family::none) continue;
-    bool changed = true;
-    for (int round = 0; changed && round < most_rounds; ++round) {
-      const Function from = std::move(out.functions[i]);
-      out.functions[i] = Function{};
-      Function to = once(out, from, c, changed);
-      out.functions[i] = std::move(to);
-    }
+    Function from = std::move(out.functions[i]);
+    out.functions[i] = Function{};
+    Function to = simplify_function(out, std::move(from), counts);
+    out.functions[i] = std::move(to);
   }
   return out;
 }
