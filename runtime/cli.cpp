@@ -88,7 +88,11 @@ Verb check_verb(CLI::App& root) {
   auto c = std::make_shared<Common>();
   CLI::App* app = root.add_subcommand("check", "Check a model; print it with the axes of every line's value in the margin, and its parameters.");
   add_model(*app, *c, "the model");
-  return {app, [c] { return check(*c); }};
+  auto passes = std::make_shared<bool>(false);
+  app->add_flag("--passes", *passes, "instead: the training step in the interpreter, before and behind each pass, at the smallest sizes");
+  add_seed(*app, *c);
+  app->add_option("--target", c->target, "avx512, avx2 or portable");
+  return {app, [c, passes] { return *passes ? check_passes(*c) : check(*c); }};
 }
 
 Verb dump_verb(CLI::App& root) {

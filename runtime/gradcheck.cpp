@@ -13,30 +13,9 @@
 namespace gradc {
 namespace {
 
-constexpr double noise = 0.3;                         // deviation added to the initial values
 constexpr double first_steps[] = {5e-2, 1e-3,
                                   2e-5};  // the later ones only where an earlier one disagrees
 constexpr int levels = 7;  // of the extrapolation; the step halves at each
-
-// Random within the bounds. Where negative values are allowed beside others (an ignored target),
-// most are not.
-Array random_input(const Program& program, const Input& input, std::uint64_t seed) {
-  std::vector<std::int64_t> extents;
-  for (const Axis& a : input.axes) extents.push_back(a.extent);
-  Array out = Array::zeros(input.dtype, std::move(extents));
-  const std::uint64_t hash = fnv1a("input " + std::string(program.text(input.name)));
-  for (std::size_t i = 0; i < out.real.size(); ++i) out.real[i] = initial_normal(seed, hash, i);
-  for (std::size_t i = 0; i < out.integer.size(); ++i) {
-    const double u = (initial_uniform(seed, hash, 2 * i) + 1) / 2;
-    const bool low_too =
-        input.low >= 0 || input.high <= 0 || initial_uniform(seed, hash, 2 * i + 1) > 0.5;
-    const double low = static_cast<double>(low_too ? input.low : 0),
-                 high = static_cast<double>(input.high);
-    out.integer[i] =
-        input.bounded ? static_cast<std::int64_t>(std::floor(low + u * (high - low))) : 0;
-  }
-  return out;
-}
 
 // What one check holds: the program at one point, and its loss along lines through the point.
 struct Check {
@@ -133,14 +112,9 @@ Result<Done> prepare(Check& c) {
   const FunctionId grad = program.find("grad");
   if (!c.loss.valid() || !grad.valid())
     return failure(Exit::internal, "a check of derivatives needs @loss and @grad");
-  Result<OracleFeed> feed = initial_feed(program, c.settings.seed);
+  Result<OracleFeed> feed = random_feed(program, c.settings.seed);
   if (!feed) return feed.failure();
   c.feed = std::move(*feed);
-  for (std::size_t i = 0; i < c.feed.p.size(); ++i)
-    c.feed.p[i] += noise * initial_normal(c.settings.seed, fnv1a("noise"), i);
-  for (const Input& input : program.inputs)
-    c.feed.inputs[std::string(program.text(input.name))] =
-        random_input(program, input, c.settings.seed);
   Result<std::vector<Array>> arguments = entry_arguments(program, c.loss, c.feed);
   if (!arguments) return arguments.failure();
   c.arguments = std::move(*arguments);

@@ -3,10 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
+#include "runtime/initial.h"
 #include "runtime/weights.h"
 
 namespace gradc {
 namespace {
+
+constexpr double noise = 0.3;  // deviation added to the initial values of a random feed
 
 FunctionId forward_entry(const Program& program) {
   const FunctionId loss = program.find("loss");
@@ -22,6 +27,26 @@ std::vector<BundleValues<double>> parts(const Program& program, OracleFeed& feed
       values->resize(static_cast<std::size_t>(element_count(program, b)));
       out.push_back({b, *values});
     }
+  return out;
+}
+
+// Random within the bounds. Where negative values are allowed beside others (an ignored target),
+// most are not.
+Array random_input(const Program& program, const Input& input, std::uint64_t seed) {
+  std::vector<std::int64_t> extents;
+  for (const Axis& a : input.axes) extents.push_back(a.extent);
+  Array out = Array::zeros(input.dtype, std::move(extents));
+  const std::uint64_t hash = fnv1a("input " + std::string(program.text(input.name)));
+  for (std::size_t i = 0; i < out.real.size(); ++i) out.real[i] = initial_normal(seed, hash, i);
+  for (std::size_t i = 0; i < out.integer.size(); ++i) {
+    const double u = (initial_uniform(seed, hash, 2 * i) + 1) / 2;
+    const bool low_too =
+        input.low >= 0 || input.high <= 0 || initial_uniform(seed, hash, 2 * i + 1) > 0.5;
+    const double low = static_cast<double>(low_too ? input.low : 0),
+                 high = static_cast<double>(input.high);
+    out.integer[i] =
+        input.bounded ? static_cast<std::int64_t>(std::floor(low + u * (high - low))) : 0;
+  }
   return out;
 }
 
@@ -64,6 +89,16 @@ Result<OracleFeed> initial_feed(const Program& program, std::uint64_t seed) {
   feed.seed = static_cast<std::int64_t>(seed);
   for (const BundleValues<double>& b : parts(program, feed))
     if (Result<Done> r = initialize(program, b, seed); !r) return r.failure();
+  return feed;
+}
+
+Result<OracleFeed> random_feed(const Program& program, std::uint64_t seed) {
+  Result<OracleFeed> feed = initial_feed(program, seed);
+  if (!feed) return feed;
+  for (std::size_t i = 0; i < feed->p.size(); ++i)
+    feed->p[i] += noise * initial_normal(seed, fnv1a("noise"), i);
+  for (const Input& input : program.inputs)
+    feed->inputs[std::string(program.text(input.name))] = random_input(program, input, seed);
   return feed;
 }
 

@@ -22,6 +22,9 @@ BundleId taken_bundle(const Program& program, FunctionId f, std::string_view nam
 
 // Values of the bundles %p and %f that @loss or else @eval takes, by their initialisers.
 Result<OracleFeed> initial_feed(const Program& program, std::uint64_t seed);
+// A point at which nothing rests: the initial values plus normal noise of deviation 0.3, inputs
+// random within their bounds. What checks of derivatives and of passes run at.
+Result<OracleFeed> random_feed(const Program& program, std::uint64_t seed);
 // As load_weights of runtime/weights.h, into the same two.
 Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::string& path,
                        const std::vector<std::string>& ignore);

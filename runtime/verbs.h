@@ -7,6 +7,7 @@
 namespace gradc {
 
 int check(const Common& common);
+int check_passes(const Common& common);  // runtime/check_passes.h
 
 struct DumpOptions {
   std::string stage = "ir";

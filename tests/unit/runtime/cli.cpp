@@ -56,6 +56,20 @@ TEST_CASE("exit codes tell what was wrong") {
   CHECK(gradc("train frontend/models/lstm.grad --data LICENSE").code == 2);  // scan is not compiled
 }
 
+TEST_CASE("check --passes: a line a pass for every shipped model, at sizes that differ") {
+  for (const char* model : {"mini", "gpt", "llama", "transformer", "cnn", "lstm", "rnn"}) {
+    CAPTURE(model);
+    const Ran r = gradc(fmt::format("check frontend/models/{}.grad --passes", model), true);
+    CHECK(r.code == 0);
+    CHECK(r.output.starts_with("sizes: "));
+    CHECK(r.output.find("\nok    differentiate ") != std::string::npos);
+    CHECK(r.output.find("\nok    plan ") != std::string::npos);
+    CHECK(r.output.find(" passes: all values agree\n") != std::string::npos);
+  }
+  CHECK(gradc("check " + mini + " --passes --set d=0").code == 1);
+  CHECK(gradc("check " + mini + " --passes --target nonsense").code == 2);
+}
+
 TEST_CASE("a message has its place, the line and a caret") {
   const Ran r = gradc("check " + mini + " --set d=0", true);
   CHECK(r.output.starts_with("frontend/models/mini.grad:1:"));
