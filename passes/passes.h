@@ -10,6 +10,7 @@
 #include "ir/diagnostic.h"
 #include "ir/program.h"
 #include "ir/target.h"
+#include "passes/cost.h"
 
 namespace gradc {
 
@@ -52,8 +53,16 @@ struct PlanSummary {
   };
   std::vector<Holder> at_peak;              // largest first, of the activation arena
   std::int64_t peak_live = 0;               // bytes alive at once: no plan can do with less
-  int launches = 0, kernels = 0;
+  int launches = 0, kernels = 0;            // kernels: distinct ones
+  Cost cost;                                // of all launches
+  struct Work {
+    int launches = 0, kernels = 0;
+    Cost cost;
+  };
+  std::array<Work, family_count> by_family; // by Family
 };
 PlanSummary summarize_plan(const Program& program, FunctionId planned);
+// The summary as a table of lines; `holders`: how many of the largest values at the peak.
+std::string summary_text(const PlanSummary& summary, std::size_t holders = 10);
 
 }  // namespace gradc

@@ -1,10 +1,10 @@
-// Adds up a plan: bytes by arena, what is alive at the peak, launches and kernels.
+// Adds up a plan: bytes by arena, what is alive at the peak, launches, kernels and their work.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
 #include <tuple>
-
-#include <fmt/format.h>
 
 #include "ir/text_names.h"
 #include "ir/typing.h"
@@ -79,12 +79,23 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
       total = std::max(total, end_of(f, ValueId{v}));
     }
   std::set<std::uint32_t> kernels;
-  for (OpId o : f.body().ops)
-    if (const Op& op = f.op(o); op.code == Opcode::launch_) {
-      ++s.launches;
-      kernels.insert(op.attr.callee.index);
-    }
-  s.kernels = static_cast<int>(kernels.size());
+  for (OpId o : f.body().ops) {
+    const Op& op = f.op(o);
+    if (op.code != Opcode::launch_) continue;
+    const Cost cost = launch_cost(program, f, op);
+    PlanSummary::Work& w =
+        s.by_family[static_cast<std::size_t>(program.function(op.attr.callee).family)];
+    ++w.launches;
+    w.kernels += kernels.insert(op.attr.callee.index).second;
+    w.cost.flop += cost.flop;
+    w.cost.bytes += cost.bytes;
+  }
+  for (const PlanSummary::Work& w : s.by_family) {
+    s.launches += w.launches;
+    s.kernels += w.kernels;
+    s.cost.flop += w.cost.flop;
+    s.cost.bytes += w.cost.bytes;
+  }
 
   const std::vector<Life> all = lives(f);
   std::map<std::int64_t, std::int64_t> change;  // of the bytes alive, by time
@@ -110,6 +121,25 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
     return std::tie(b.bytes, a.value) < std::tie(a.bytes, b.value);
   });
   return s;
+}
+
+std::string summary_text(const PlanSummary& s, std::size_t holders) {
+  std::string out = fmt::format("{:<14} {:>7} {:>8} {:>15} {:>14}\n", "family", "kernels",
+                                "launches", "flop", "bytes moved");
+  const auto row = [&](std::string_view name, const PlanSummary::Work& w) {
+    if (w.launches > 0)
+      out += fmt::format("{:<14} {:>7} {:>8} {:>15.0f} {:>14}\n", name, w.kernels, w.launches,
+                         w.cost.flop, w.cost.bytes);
+  };
+  for (int i = 1; i < family_count; ++i)
+    row(name(static_cast<Family>(i)), s.by_family[static_cast<std::size_t>(i)]);
+  row("all", {s.launches, s.kernels, s.cost});
+  const auto activations = static_cast<std::size_t>(Arena::activations);
+  out += fmt::format("activations: {} bytes, {} alive at the peak\n", s.bytes[activations],
+                     s.peak_live);
+  for (std::size_t i = 0; i < std::min(holders, s.at_peak.size()); ++i)
+    out += fmt::format("{:>14} {}\n", s.at_peak[i].bytes, s.at_peak[i].value);
+  return out;
 }
 
 }  // namespace gradc

@@ -66,8 +66,8 @@ std::string profile_text(Step& step, std::int64_t steps) {
     Row& r = rows[l.name];
     ++r.calls;
     r.seconds += l.seconds / static_cast<double>(steps);
-    r.flop += l.flop;
-    r.bytes += static_cast<double>(l.bytes);
+    r.flop += l.cost.flop;
+    r.bytes += static_cast<double>(l.cost.bytes);
     total += l.seconds / static_cast<double>(steps);
   }
   std::vector<std::pair<std::string, Row>> sorted(rows.begin(), rows.end());
@@ -144,7 +144,12 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   j["init_s"] = round(init_s, 1e-3);
   j["threads"] = chosen_threads(common);
   j["target"] = target->name;
-  j["activations"] = step.summary().bytes[index(Arena::activations)];
+  const PlanSummary& plan = step.summary();
+  j["activations"] = plan.bytes[index(Arena::activations)];
+  j["kernels"] = plan.kernels;
+  j["launches"] = plan.launches;
+  j["flop"] = static_cast<std::int64_t>(plan.cost.flop);
+  j["bytes_moved"] = plan.cost.bytes;
   if (common.json) return j.dump() + "\n";
   std::string text;
   for (const auto& [key, value] : j.items()) text += fmt::format("{:<14} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());

@@ -88,7 +88,15 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   } else if (program->find("step").valid()) {
     print_options.functions = {"step"};
   }
-  return print(*program, print_options);
+  std::string text;
+  if (o.brief && row->name == "plan" && o.after.empty()) {
+    const std::string summary = summary_text(summarize_plan(*program, program->find("step")));
+    for (std::size_t at = 0, end; at < summary.size(); at = end + 1) {
+      end = summary.find('\n', at);
+      text += fmt::format("# {}\n", std::string_view(summary).substr(at, end - at));
+    }
+  }
+  return text + print(*program, print_options);
 }
 
 }  // namespace

@@ -21,26 +21,6 @@ std::vector<std::int64_t> strides_of(const Function& f, ValueId v) {
   return {at.strides.begin(), at.strides.begin() + f.type(v).axes.size()};
 }
 
-// Multiplications and additions of a launch: two for each product of a contraction, one for each element
-// of anything else that computes.
-double flop_of(const Program& p, const Function& kernel) {
-  double total = 0;
-  for (OpId id : kernel.body().ops) {
-    const Op& op = kernel.op(id);
-    const Facts& row = facts(op.code);
-    double elements = static_cast<double>(kernel.elements(kernel.type(op.results[0])));
-    if (row.kind == Kind::contract || row.kind == Kind::reduce) {
-      const Type& a = kernel.type(op.operands[0]);
-      for (AxisId x : a.axes)
-        if (!kernel.type(op.results[0]).axes.contains(x)) elements *= static_cast<double>(kernel.extent(x));
-    }
-    if (row.kind == Kind::contract) total += 2 * elements;
-    if (is_elementwise(row.kind) || row.kind == Kind::reduce) total += elements;
-  }
-  (void)p;
-  return total;
-}
-
 }  // namespace
 
 struct KernelStore::State {
@@ -126,12 +106,11 @@ Result<Step> Step::load(const Program& program, FunctionId planned, KernelStore&
     if (op.code != Opcode::launch_) continue;
     instances.push_back(instance_of(program, f, op));
     const Function& kernel = program.function(op.attr.callee);
-    Launch launch{std::string(program.text(kernel.name)), {}, {}, 0, 0, flop_of(program, kernel)};
+    Launch launch{.name = std::string(program.text(kernel.name)), .cost = launch_cost(program, f, op)};
     for (const auto* values : {&op.operands, &op.results})
       for (ValueId v : *values) {
         const Placement& at = f.placed[v.index];
         launch.buffers.push_back(bases[index(at.arena)] + at.offset);
-        launch.bytes += f.elements(f.type(v)) * bytes(f.type(v).dtype);
       }
     step.launches_.push_back(std::move(launch));
   }

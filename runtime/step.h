@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codegen/codegen.h"
+#include "passes/cost.h"
 #include "runtime/jit.h"
 #include "runtime/memory.h"
 #include "runtime/pool.h"
@@ -59,8 +60,7 @@ class Step {
     KernelStore::Kernel kernel;
     std::vector<std::byte*> buffers;
     double seconds = 0;
-    std::int64_t bytes = 0;          // read and written, each buffer once
-    double flop = 0;
+    Cost cost;
   };
   void run_timed();                  // adds each launch's wall time to its seconds
   std::vector<Launch>& launches() { return launches_; }
