@@ -75,6 +75,9 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   }
   if (options.until == Stage::grad) return p;
 
+  then("chunk", [&](const Program& x) -> Result<Program> {
+    return chunk(x, options.target, options.remarks, options.chunks);
+  });
   then("group", [&](const Program& x) -> Result<Program> { return group(x, options.target); });
   if (options.until == Stage::grouped) return p;
 
@@ -88,6 +91,7 @@ const std::vector<PassInfo>& pass_list() {
       {"simplify", "fold, merge, drop what is dead, apply the rules of passes/rules.def"},
       {"differentiate", "add @grad, the gradient of @loss by its parameters"},
       {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
+      {"chunk", "run a loss over a large vocabulary in chunks of rows"},
       {"group", "form kernels: launches of definitions shared by structure"},
       {"plan",
        "inline the calls of @step (or @grad, @eval, @loss), order, and place every value in "
@@ -105,6 +109,7 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
         return failure(Exit::text, std::move(why));
       return add_update(program);
     }
+    if (pass == "chunk") return chunk(program, target);
     if (pass == "group") return group(program, target);
     if (pass == "plan") {
       for (std::string_view entry : {"step", "grad", "eval", "loss"})

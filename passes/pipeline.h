@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "passes/chunk.h"
 #include "passes/passes.h"
 
 namespace gradc {
@@ -13,7 +14,9 @@ struct Pipeline {
   Target target;
   Stage until = Stage::plan;
   std::string_view entry = "step";        // what `plan` plans
+  ChunkOptions chunks;                    // of the loss
   bool verify = true;                     // after every pass
+  std::vector<Remark>* remarks = nullptr; // what was decided and why
   // Called after each pass with its name; for `dump --after` and `check --passes`. May be empty.
   std::function<void(std::string_view pass, const Program&)> after;
 };

@@ -18,8 +18,9 @@ BundleId argument_bundle(const Program& program, std::string_view function, std:
   return {};
 }
 
-Result<Entry> Entry::plan(const Program& program, std::string_view entry, const Target& target) {
-  Result<Program> planned = run_pipeline(program, {.target = target, .until = Stage::plan, .entry = entry});
+Result<Entry> Entry::plan(const Program& program, const Pipeline& options) {
+  const std::string_view entry = options.entry;
+  Result<Program> planned = run_pipeline(program, options);
   if (!planned) return planned.failure();
   if (const std::string what = unsupported(*planned, entry); !what.empty())
     return failure(Exit::usage, what + ": `gradcheck` and `run --interpret` do");
@@ -99,7 +100,7 @@ Result<std::unique_ptr<Session>> Session::open(const Program& program, const Opt
   std::int64_t activations = 0;
   for (const bool step : {true, false}) {
     if (step && !options.train) continue;
-    Result<Entry> e = Entry::plan(program, step ? "step" : "eval", options.target);
+    Result<Entry> e = Entry::plan(program, s->pipeline(step ? "step" : "eval"));
     if (!e) return e.failure();
     activations = std::max(activations, e->summary().bytes[index(Arena::activations)]);
     (step ? s->step_ : s->eval_) = std::make_unique<Entry>(std::move(*e));
@@ -110,6 +111,10 @@ Result<std::unique_ptr<Session>> Session::open(const Program& program, const Opt
     if (e != nullptr)
       if (Result<Done> r = e->load(*s->store_, *s->pool_, s->bases_, s->report); !r) return r.failure();
   return s;
+}
+
+Pipeline Session::pipeline(std::string_view entry) const {
+  return {.target = options_.target, .entry = entry, .chunks = options_.chunks};
 }
 
 Result<Done> Session::allocate(std::int64_t activations) {
@@ -136,7 +141,7 @@ Result<std::unique_ptr<Entry>> Session::open_eval(const Program& program) {
   const BundleId b = argument_bundle(program, "eval", "p");
   if (b.valid() != bundle_.valid() || (b.valid() && element_count(program, b) != element_count(program_, bundle_)))
     return failure(Exit::text, "the model's parameters change with the size of the batch");
-  Result<Entry> e = Entry::plan(program, "eval", options_.target);
+  Result<Entry> e = Entry::plan(program, pipeline("eval"));
   if (!e) return e.failure();
   Bases bases = bases_;
   const std::int64_t need = e->summary().bytes[index(Arena::activations)];

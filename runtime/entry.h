@@ -15,8 +15,8 @@ namespace gradc {
 // One planned entry: @step, @grad or @eval of some program.
 class Entry {
  public:
-  // Passes until the plan of `entry`, checked by check_plan (a fault there is ours: exit 70).
-  static Result<Entry> plan(const Program& program, std::string_view entry, const Target& target);
+  // All passes for options.entry, the plan checked by check_plan (a fault there is ours: exit 70).
+  static Result<Entry> plan(const Program& program, const Pipeline& options);
   const Program& program() const { return program_; }
   const Function& function() const { return program_.function(id_); }
   const PlanSummary& summary() const { return summary_; }
@@ -51,6 +51,7 @@ class Session {
     Target target;
     int threads = 1;
     bool train = true;              // state for @step, else @eval alone
+    ChunkOptions chunks{};          // of the loss
   };
   // `program` is the frontend's. Parameters are zero until they are filled.
   static Result<std::unique_ptr<Session>> open(const Program& program, const Options& options);
@@ -69,6 +70,7 @@ class Session {
   double passes_s = 0;
 
  private:
+  Pipeline pipeline(std::string_view entry) const;
   Result<Done> allocate(std::int64_t activations);
   Program program_;
   Options options_;

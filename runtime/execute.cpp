@@ -123,7 +123,7 @@ std::vector<std::string> result_names(const Program& p, const Function& f) {
 }
 
 Result<Arrays> compiled(const Program& program, std::string_view function, const Arrays& arguments, const ExecuteOptions& options) {
-  Result<Entry> entry = Entry::plan(program, function, options.target);
+  Result<Entry> entry = Entry::plan(program, {.target = options.target, .entry = function});
   if (!entry) return entry.failure();
   const Program& p = entry->program();
   const Function& f = entry->function();

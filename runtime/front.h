@@ -7,6 +7,7 @@
 
 #include "frontend/frontend.h"
 #include "passes/pipeline.h"
+#include "passes/remark.h"
 
 namespace gradc {
 
@@ -44,8 +45,6 @@ Result<Done> write_file(const std::string& path, std::string_view content);
 // Writes to stdout; false once its reader is gone or it cannot be written (the caller exits with 3).
 bool out(std::string_view text);
 
-// "12.3 MB", "1.20 GB": powers of ten, as plans are stated.
-std::string human_bytes(std::int64_t bytes);
 std::string with_commas(std::int64_t n);          // 124,439,808
 
 }  // namespace gradc

@@ -48,10 +48,10 @@ TEST_CASE("the passes in order, up to each stage") {
   CHECK(passes_until(Stage::grad, "step") ==
         Names{"simplify", "differentiate", "update", "simplify"});
   CHECK(passes_until(Stage::plan, "step") ==
-        Names{"simplify", "differentiate", "update", "simplify", "group", "plan"});
+        Names{"simplify", "differentiate", "update", "simplify", "chunk", "group", "plan"});
   CHECK(passes_until(Stage::plan, "grad") ==
-        Names{"simplify", "differentiate", "simplify", "group", "plan"});
-  CHECK(passes_until(Stage::plan, "eval") == Names{"simplify", "group", "plan"});
+        Names{"simplify", "differentiate", "simplify", "chunk", "group", "plan"});
+  CHECK(passes_until(Stage::plan, "eval") == Names{"simplify", "chunk", "group", "plan"});
 }
 
 TEST_CASE("every stage computes the same step") {
