@@ -129,36 +129,44 @@ Result<Arrays> compiled(const Program& program, std::string_view function, const
   const Function& f = entry->function();
   Result<std::vector<Array>> values = collect(p, f, arguments);
   if (!values) return values.failure();
-  std::vector<Mapping> mappings;
-  Bases bases{};
-  for (Arena arena : {Arena::parameters, Arena::fixed, Arena::gradients, Arena::moment1, Arena::moment2, Arena::activations,
-                      Arena::input, Arena::output}) {
-    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(entry->summary().bytes[index(arena)]));
-    if (!m) return m.failure();
-    bases[index(arena)] = m->data();
-    mappings.push_back(std::move(*m));
-  }
   Pool pool(options.threads);
   KernelStore store_of_kernels(options.target);
-  LoadReport report;
-  Result<Step> step = Step::load(p, p.find(function), store_of_kernels, pool, bases, report);
-  if (!step) return step.failure();
-  const auto base = [&](ValueId v) { return bases[index(f.placed[v.index].arena)] + f.placed[v.index].offset; };
-  for (std::size_t i = 0; i < values->size(); ++i) {
-    const ValueId v = f.body().arguments[i];
-    if (f.placed[v.index].arena != Arena::none) store(f, f.type(v), f.placed[v.index], base(v), (*values)[i]);
-  }
-  step->run();
+  Result<std::vector<Array>> results = run_planned(p, p.find(function), *values, store_of_kernels, pool);
+  if (!results) return results.failure();
   Arrays out;
   const std::vector<std::string> names = result_names(p, f);
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const ValueId v = f.body().results[i];
-    out[names[i]] = fetch(f, f.type(v), f.placed[v.index], base(v));
-  }
+  for (std::size_t i = 0; i < names.size(); ++i) out[names[i]] = std::move((*results)[i]);
   return out;
 }
 
 }  // namespace
+
+Result<std::vector<Array>> run_planned(const Program& program, FunctionId planned, std::span<const Array> arguments,
+                                       KernelStore& store_of_kernels, Pool& pool) {
+  const Function& f = program.function(planned);
+  const PlanSummary summary = summarize_plan(program, planned);
+  std::vector<Mapping> mappings;
+  Bases bases{};
+  for (Arena arena : {Arena::parameters, Arena::fixed, Arena::gradients, Arena::moment1, Arena::moment2, Arena::activations,
+                      Arena::input, Arena::output}) {
+    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(summary.bytes[index(arena)]));
+    if (!m) return m.failure();
+    bases[index(arena)] = m->data();
+    mappings.push_back(std::move(*m));
+  }
+  LoadReport report;
+  Result<Step> step = Step::load(program, planned, store_of_kernels, pool, bases, report);
+  if (!step) return step.failure();
+  const auto base = [&](ValueId v) { return bases[index(f.placed[v.index].arena)] + f.placed[v.index].offset; };
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const ValueId v = f.body().arguments[i];
+    if (f.placed[v.index].arena != Arena::none) store(f, f.type(v), f.placed[v.index], base(v), arguments[i]);
+  }
+  step->run();
+  std::vector<Array> out;
+  for (ValueId v : f.body().results) out.push_back(fetch(f, f.type(v), f.placed[v.index], base(v)));
+  return out;
+}
 
 Result<Arrays> execute(const Program& program, std::string_view function, const Arrays& arguments, const ExecuteOptions& options) {
   if (!options.interpret) return compiled(program, function, arguments, options);

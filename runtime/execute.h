@@ -10,6 +10,7 @@
 #include "ir/evaluate.h"
 #include "ir/program.h"
 #include "ir/target.h"
+#include "runtime/step.h"
 
 namespace gradc {
 
@@ -28,6 +29,10 @@ struct ExecuteOptions {
 // IR text; for `grad` it is differentiated first. Results by name, or by number (`0`, `1`, …).
 Result<Arrays> execute(const Program& program, std::string_view function, const Arrays& arguments,
                        const ExecuteOptions& options);
+
+// Runs a planned function compiled, in arenas of its own; arguments and results in its order, of its types.
+Result<std::vector<Array>> run_planned(const Program& program, FunctionId planned, std::span<const Array> arguments,
+                                       KernelStore& kernels, Pool& pool);
 
 // A bundle's values as arrays under `group`, for execute().
 void add_members(const Program& program, BundleId bundle, std::string_view group, std::span<const double> values,
