@@ -66,9 +66,11 @@ Result<std::unique_ptr<Emitter>> emit_kernel(const Program& program, const Kerne
       done = emit_read(*e);
       break;
     case Family::attention:
+      done = emit_attention(*e);
+      break;
     case Family::attention_grad:
-      return failure(Exit::usage, fmt::format("kernel @{}: attention is not compiled yet",
-                                              program.text(kernel.name)));
+      done = emit_attention_grad(*e);
+      break;
   }
   if (done.ok()) done = e->finish();
   if (!done.ok()) return done.failure();

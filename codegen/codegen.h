@@ -38,6 +38,10 @@ struct Compiled {
   int phases = 1;
   std::int64_t shared_bytes = 0, local_bytes = 0;
   bool parallel = true;              // false: too small to wake the pool; worker 0 of 1 runs it
+  // Attention and its gradient: where each worker's local scratch holds, after the last phase, two i64: tiles
+  // of scores that it computed, and all that it looked at; what the mask excludes is skipped. Over all workers
+  // the sums are those of `tile_planes` planes (rows × keys). −1: the kernel has no tiles.
+  std::int64_t tiles_at = -1, tile_planes = 0;
 };
 
 // Thread-safe; each call has an LLVM context of its own. Fails with exit 2 on what the target cannot do

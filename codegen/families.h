@@ -10,5 +10,7 @@ Result<Done> emit_contract(Emitter& e);  // contract.cpp
 Result<Done> emit_map(Emitter& e);  // map.cpp
 Result<Done> emit_rows(Emitter& e);  // rows.cpp
 Result<Done> emit_read(Emitter& e);  // read.cpp
+Result<Done> emit_attention(Emitter& e);  // attention.cpp
+Result<Done> emit_attention_grad(Emitter& e);  // attention_grad.cpp
 
 }  // namespace gradc

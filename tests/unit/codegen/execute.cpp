@@ -204,6 +204,13 @@ std::vector<Array> Execution::run(const std::vector<Array>& arguments, int worke
     for (int w = workers - 1; w >= 0; --w)
       fn_(buffers.data(), w, workers, phase, shared.base(),
           local[static_cast<std::size_t>(w)].base());
+  tiles_ = {};
+  for (const Fenced& scratch : local) {
+    if (compiled_.tiles_at < 0) break;
+    std::int64_t counts[2];
+    std::memcpy(counts, scratch.base() + compiled_.tiles_at, sizeof counts);
+    tiles_ = {tiles_.computed + counts[0], tiles_.all + counts[1]};
+  }
   for (std::size_t b = 0; b < memory.size(); ++b)
     CHECK_MESSAGE((!memory[b] || memory[b]->kept()), "a kernel writes outside buffer ", b);
   std::vector<Array> out;

@@ -34,12 +34,18 @@ class Execution {
   // phase.
   std::vector<Array> run(const std::vector<Array>& arguments, int workers);
   const Compiled& compiled() const { return compiled_; }
+  // Of the last run: tiles of scores that were computed, and all (Compiled::tiles_at).
+  struct Tiles {
+    std::int64_t computed = 0, all = 0;
+  };
+  Tiles tiles() const { return tiles_; }
 
  private:
   KernelInstance instance_;
   const Function& kernel_;
   Compiled compiled_;
   KernelFn fn_ = nullptr;
+  Tiles tiles_;
 };
 
 // Elements in −1 … 1 (integers: −3 … 3, bools), a function of the seed.

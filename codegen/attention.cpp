@@ -1,0 +1,315 @@
+// The attention family: softmax(map(q · k)) · u by tiles, with the maximum and the sum of the rows
+// carried from tile to tile (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+// 2018; Dao, "FlashAttention-2", 2023, algorithm 1). The weight map is applied to the weights
+// before they are divided by their sum: whoever makes a kernel of this form states that it
+// multiplies each weight by what is free of the scores.
+#include "codegen/attention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "codegen/elementwise.h"
+#include "codegen/families.h"
+
+namespace gradc {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+// Blocks of keys are packed once a batch position while they take no more than this.
+constexpr std::int64_t most_packed_bytes = std::int64_t{16} << 20;
+
+class Attention {
+ public:
+  Attention(Emitter& e, const AttentionForm& form)
+      : e_(e),
+        form_(form),
+        s_(plan_scores(e, e.kernel.op(form.score).results[0], form.keys, form.rows, form.batch,
+                       conditions_of(e.kernel, form.softmax.x))),
+        scratch_(e),
+        counts_(e, scratch_, s_.batch.extent * s_.others.extent),
+        mask_(e, s_, conditions_of(e.kernel, form.softmax.x), scratch_),
+        products_(e, s_),
+        features_(features_of(e, s_, form.q, form.q)),
+        out_features_(features_of(e, s_, form.u, form.out)),
+        q_(e, s_, products_, form.q, s_.tiled, features_, false),
+        k_(e, s_, products_, form.k, s_.keys, features_, true),
+        u_(e, s_, products_, form.u, s_.keys, out_features_, false),
+        row_values_(e, s_, {form.softmax.x, form.weights}, {score(), form.softmax.weight}) {}
+
+  void emit() {
+    e_.out.phases = 1;
+    const std::int64_t rows = s_.others.extent * s_.row_extent,
+                       products = s_.batch.extent * rows * s_.key_extent *
+                                  (features_.extent + out_features_.extent + 16);
+    e_.out.parallel = products >= (std::int64_t{1} << 18);
+    lay_out_scratch();
+    counts_.reset();
+    if (s_.batch.extent * rows == 0) return;
+    const std::int64_t units = s_.others.extent * s_.row_blocks();
+    const auto [lo, hi] = e_.share(s_.batch.extent * units);
+    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(units)), e_.ceil_div(hi, units), 1,
+            [&, lo = lo, hi = hi](llvm::Value* batch) {
+              llvm::Value* begin = e_.mul(batch, units);
+              one_batch(batch, e_.ir.CreateSub(e_.max(lo, begin), begin),
+                        e_.ir.CreateSub(e_.min(hi, e_.add(begin, units)), begin));
+            });
+  }
+
+ private:
+  ValueId score() const { return e_.kernel.op(form_.score).results[0]; }
+
+  void lay_out_scratch() {
+    const DType d = s_.dtype;
+    kept_ =
+        s_.key_blocks() * (k_.elements() + u_.elements()) * s_.element_bytes() <= most_packed_bytes;
+    const std::int64_t blocks = kept_ ? s_.key_blocks() : 1;
+    k_blocks_ = scratch_.take(d, blocks * k_.elements());
+    u_blocks_ = scratch_.take(d, blocks * u_.elements());
+    q_block_ = scratch_.take(d, q_.elements());
+    tile_ = scratch_.take(d, tile_rows * tile_keys);
+    out_ = scratch_.take(d, tile_rows * u_.pitch());
+    max_ = scratch_.take(d, tile_rows);
+    sum_ = scratch_.take(d, tile_rows * s_.lanes);
+  }
+
+  // Units [lo, hi) of one position of the batch: blocks of rows of each position of the other rows.
+  void one_batch(llvm::Value* batch, llvm::Value* lo, llvm::Value* hi) {
+    if (kept_) {
+      const Point plane = plane_point(e_, s_, batch, e_.i64(0), 1);
+      e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) { pack(plane, j); });
+    }
+    const std::int64_t blocks = s_.row_blocks();
+    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(blocks)), e_.ceil_div(hi, blocks), 1, [&](llvm::Value* o) {
+      plane_ = plane_point(e_, s_, batch, o, s_.lanes);
+      mask_.prepare(plane_);
+      llvm::Value* begin = e_.mul(o, blocks);
+      e_.loop(e_.ir.CreateSub(e_.max(lo, begin), begin),
+              e_.ir.CreateSub(e_.min(hi, e_.add(begin, blocks)), begin), 1, [&](llvm::Value* i) {
+                // Ends first: what a causal mask leaves to early and late rows evens out.
+                llvm::Value* half = e_.ir.CreateLShr(i, std::uint64_t{1});
+                llvm::Value* late = e_.ir.CreateSub(e_.i64(blocks - 1), half);
+                rows(e_.ir.CreateSelect(e_.ir.CreateTrunc(i, e_.ir.getInt1Ty()), late, half));
+              });
+    });
+  }
+
+  void pack(const Point& plane, llvm::Value* block) {
+    llvm::Value* from = e_.mul(block, tile_keys);
+    llvm::Value* to = e_.min(e_.add(from, tile_keys), e_.i64(s_.key_extent));
+    k_.pack(plane, from, to, k_block(block));
+    u_.pack(plane, from, to, u_block(block));
+  }
+  llvm::Value* k_block(llvm::Value* j) {
+    return kept_ ? e_.at(k_blocks_, e_.mul(j, k_.elements()), s_.dtype) : k_blocks_;
+  }
+  llvm::Value* u_block(llvm::Value* j) {
+    return kept_ ? e_.at(u_blocks_, e_.mul(j, u_.elements()), s_.dtype) : u_blocks_;
+  }
+
+  // A block of rows against all keys.
+  void rows(llvm::Value* block) {
+    const DType d = s_.dtype;
+    row_ = e_.mul(block, tile_rows);
+    row_count_ = e_.min(e_.i64(tile_rows), e_.ir.CreateSub(e_.i64(s_.row_extent), row_));
+    q_.pack(plane_, row_, e_.add(row_, row_count_), q_block_);
+    e_.loop(e_.i64(0), row_count_, 1, [&](llvm::Value* r) {
+      e_.store(e_.constant(d, -infinity), e_.at(max_, r, d), d, 1);
+      e_.store(e_.constant(d, 0, s_.lanes), e_.at(sum_, e_.mul(r, s_.lanes), d), d, s_.lanes);
+      for_columns([&](llvm::Value* f) {
+        e_.store(e_.constant(d, 0, s_.lanes), out_at(r, f), d, s_.lanes);
+      });
+    });
+    e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) {
+      llvm::Value* key = e_.mul(j, tile_keys);
+      llvm::Value* count = e_.min(e_.i64(tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key));
+      const TileMask::Verdict v =
+          mask_.judge(plane_, {.row = row_,
+                               .row_last = e_.add(e_.add(row_, row_count_), -1),
+                               .row_block = block,
+                               .key = key,
+                               .key_last = e_.add(e_.add(key, count), -1),
+                               .key_block = j});
+      counts_.add(e_.ir.CreateZExt(v.possible, e_.ir.getInt64Ty()), e_.i64(1));
+      e_.when(v.possible, [&] { tile(j, key, count, v.certain); });
+    });
+    finish_rows();
+  }
+
+  void tile(llvm::Value* j, llvm::Value* key, llvm::Value* count, llvm::Value* certain) {
+    if (!kept_) pack(plane_, j);
+    products_.multiply({q_block_, q_.pitch(), 1}, k_block(j), tile_, row_count_, tile_keys,
+                       e_.i64(features_.extent), true);
+    const bool whole = s_.key_extent % tile_keys == 0;
+    if (!whole) certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(count, e_.i64(tile_keys)));
+    if (whole && mask_.empty())
+      weigh(key, count, true);
+    else
+      e_.when(certain, [&] { weigh(key, count, true); }, [&] { weigh(key, count, false); });
+    products_.multiply({tile_, tile_keys, 1}, u_block(j), out_, row_count_, u_.pitch(), count,
+                       false);
+  }
+
+  // Scores to weights exp(x − largest so far), in place, row by row; sums and rows of the result
+  // that stand for a smaller maximum are rescaled.
+  void weigh(llvm::Value* key, llvm::Value* count, bool all) {
+    const DType d = s_.dtype;
+    const int lanes = s_.lanes;
+    e_.loop(e_.i64(0), row_count_, 1, [&](llvm::Value* r) {
+      Point point = plane_;
+      if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
+      row_values_.compute(point);
+      llvm::Value* line = e_.at(tile_, e_.mul(r, tile_keys), d);
+      const auto values_at = [&](llvm::Value* c, auto&& body) {
+        Point here = point;
+        set_axis(here, s_.keys, e_.add(key, c), 1, lanes);
+        if (!all && s_.key_extent % tile_keys != 0)
+          here.mask = e_.first_lanes(e_.ir.CreateSub(count, c), lanes);
+        Values values(e_, here);
+        row_values_.bind(values);
+        if (all) mask_.bind_kept(values);
+        body(values, e_.at(line, c, d));
+      };
+      std::vector<llvm::Value*> most =
+          for_vectors({e_.constant(d, -infinity, lanes)},
+                      [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
+                        values_at(c, [&](Values& values, llvm::Value* at) {
+                          values.bind(score(), e_.load(at, d, lanes));
+                          llvm::Value* x = values.get(form_.softmax.x);
+                          if (!all && s_.key_extent % tile_keys != 0)
+                            x = e_.ir.CreateSelect(e_.first_lanes(e_.ir.CreateSub(count, c), lanes),
+                                                   x, e_.constant(d, -infinity, lanes));
+                          track[0] = larger(e_, x, track[0]);
+                          e_.store(x, at, d, lanes);
+                        });
+                      });
+      llvm::Value* max_at = e_.at(max_, r, d);
+      llvm::Value* before = e_.load(max_at, d, 1);
+      llvm::Value* now = larger(e_, largest_lane(e_, most[0], lanes), before);
+      llvm::Value* shift = shift_of(now);
+      llvm::Value* sum_at = e_.at(sum_, e_.mul(r, lanes), d);
+      e_.when(e_.ir.CreateFCmpOGT(now, before), [&] {
+        llvm::Value* scale = e_.splat(exp(e_.ir.CreateFSub(before, shift)), lanes);
+        const auto rescale = [&](llvm::Value* at) {
+          e_.store(e_.ir.CreateFMul(e_.load(at, d, lanes), scale), at, d, lanes);
+        };
+        e_.store(now, max_at, d, 1);
+        rescale(sum_at);
+        for_columns([&](llvm::Value* f) { rescale(out_at(r, f)); });
+      });
+      llvm::Value* shifts = e_.splat(shift, lanes);
+      std::vector<llvm::Value*> sum = for_vectors(
+          {e_.constant(d, 0, lanes)}, [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
+            values_at(c, [&](Values& values, llvm::Value* at) {
+              llvm::Value* weight = exp(e_.ir.CreateFSub(e_.load(at, d, lanes), shifts));
+              track[0] = e_.ir.CreateFAdd(track[0], weight);
+              values.bind(form_.softmax.weight, weight);
+              e_.store(values.get(form_.weights), at, d, lanes);
+            });
+          });
+      e_.store(e_.ir.CreateFAdd(e_.load(sum_at, d, lanes), sum[0]), sum_at, d, lanes);
+    });
+  }
+
+  // The vectors of a row of a tile; several in a turn, so that their chains overlap.
+  template <class Each>
+  std::vector<llvm::Value*> for_vectors(std::vector<llvm::Value*> first, Each each) {
+    const std::int64_t vectors = tile_keys / s_.lanes, unroll = std::min<std::int64_t>(vectors, 4);
+    const auto turn = [&](llvm::Value* c, std::vector<llvm::Value*> state) {
+      for (std::int64_t u = 0; u < unroll; ++u) each(e_.add(c, u * s_.lanes), state);
+      return state;
+    };
+    if (vectors == unroll) return turn(e_.i64(0), std::move(first));
+    return e_.loop(e_.i64(0), e_.i64(tile_keys), unroll * s_.lanes, first,
+                   [&](llvm::Value* c, std::span<llvm::Value* const> state) {
+                     return turn(c, {state.begin(), state.end()});
+                   });
+  }
+  void for_columns(Emitter::Body body) {
+    if (u_.pitch() <= 8 * s_.lanes) {
+      for (std::int64_t f = 0; f < u_.pitch(); f += s_.lanes) body(e_.i64(f));
+    } else {
+      e_.loop(0, u_.pitch(), s_.lanes, body);
+    }
+  }
+  llvm::Value* out_at(llvm::Value* r, llvm::Value* f) {
+    return e_.at(out_, e_.add(e_.mul(r, u_.pitch()), f), s_.dtype);
+  }
+  llvm::Value* exp(llvm::Value* x) {
+    llvm::Value* const operands[] = {x};
+    const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(x->getType());
+    return emit_elementwise(e_, Opcode::exp_, operands, s_.dtype, s_.dtype,
+                            vector == nullptr ? 1 : static_cast<int>(vector->getNumElements()));
+  }
+  // A row that is −∞ so far has the shift 0, so that its weights are 0 and not NaN.
+  llvm::Value* shift_of(llvm::Value* max) {
+    llvm::Value* none = e_.ir.CreateFCmpOEQ(max, e_.constant(s_.dtype, -infinity));
+    return e_.ir.CreateSelect(none, e_.constant(s_.dtype, 0), max);
+  }
+
+  // Divides by the sums; stores.
+  void finish_rows() {
+    const DType d = s_.dtype;
+    const int lanes = s_.lanes;
+    e_.loop(e_.i64(0), row_count_, 1, [&](llvm::Value* r) {
+      llvm::Value* max = e_.load(e_.at(max_, r, d), d, 1);
+      llvm::Value* norm =
+          sum_of_lanes(e_, e_.load(e_.at(sum_, e_.mul(r, lanes), d), d, lanes), lanes);
+      // Of a row that is −∞ everywhere; without keys a plain softmax sums nothing.
+      llvm::Value* none = e_.ir.CreateFCmpOEQ(norm, e_.constant(d, 0));
+      const double empty = form_.softmax.guarded || s_.key_extent == 0
+                               ? 1
+                               : std::numeric_limits<double>::quiet_NaN();
+      norm = e_.ir.CreateSelect(none, e_.constant(d, empty), norm);
+      Point point = plane_;
+      if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
+      for_columns([&](llvm::Value* f) {
+        Point here = point;
+        set_role(e_, here, out_features_, {.first = f, .step = 1, .multiple = lanes});
+        const auto put = [&](llvm::Value* mask) {
+          here.mask = mask;
+          Values(e_, here).store_result(
+              0, e_.ir.CreateFDiv(e_.load(out_at(r, f), d, lanes), e_.splat(norm, lanes)));
+        };
+        if (out_features_.extent == u_.pitch()) return put(nullptr);
+        llvm::Value* left = e_.ir.CreateSub(e_.i64(out_features_.extent), f);
+        e_.when(
+            e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { put(nullptr); },
+            [&] { put(e_.first_lanes(left, lanes)); });
+      });
+      if (!form_.lse.valid()) return;
+      llvm::Value* const operands[] = {norm};
+      llvm::Value* log = emit_elementwise(e_, Opcode::log_, operands, d, d, 1);
+      llvm::Value* shift = form_.softmax.guarded ? shift_of(max) : max;
+      Values(e_, with_lanes(point, 1)).store_result(1, e_.ir.CreateFAdd(shift, log));
+    });
+  }
+
+  Emitter& e_;
+  const AttentionForm& form_;
+  const Scores s_;
+  Scratch scratch_;
+  TileCounts counts_;
+  TileMask mask_;
+  Products products_;
+  const AxisRole features_, out_features_;
+  Blocks q_, k_, u_;
+  RowValues row_values_;
+  bool kept_ = true;  // all blocks of keys are packed at once
+  llvm::Value *k_blocks_ = nullptr, *u_blocks_ = nullptr, *q_block_ = nullptr, *tile_ = nullptr,
+              *out_ = nullptr, *max_ = nullptr, *sum_ = nullptr;
+  Point plane_;
+  llvm::Value *row_ = nullptr, *row_count_ = nullptr;
+};
+
+}  // namespace
+
+Result<Done> emit_attention(Emitter& e) {
+  AttentionForm form;
+  if (std::string why = attention_form(e.kernel, e.kernel.body(), form); !why.empty())
+    return failure(Exit::internal, "a kernel of attention has not its form: " + why);
+  Attention(e, form).emit();
+  return Done{};
+}
+
+}  // namespace gradc

@@ -1,0 +1,180 @@
+// Owns what kernels of attention and of its gradient share: the roles of the scores' axes, tiles of
+// scores in padded scratch, products of such blocks, and which tiles a mask leaves out. Shapes of
+// blocks are facts of operation and target, so that every sum's tree follows from them.
+#pragma once
+
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "codegen/contract.h"
+#include "ir/attention.h"
+
+namespace gradc {
+
+// A tile: rows × keys of one batch position and one position of the other row axes.
+inline constexpr std::int64_t tile_rows = 64, tile_keys = 64;
+
+// x = select(value, …, −inf), or with `keeps` false select(value, −inf, …).
+struct Condition {
+  ValueId value;
+  bool keeps = true;
+};
+// The conditions that must all hold where x is not −inf: its outermost selects.
+std::vector<Condition> conditions_of(const Function& f, ValueId x);
+
+// The axes of the scores by role. One of the row axes is tiled: the one whose position or data the
+// conditions use, among several the longest; the others are loops around the tiles, as the batch.
+struct Scores {
+  DType dtype = DType::f32;
+  int lanes = 16;
+  AxisList axes;           // of a score
+  AxisId keys, tiled;      // tiled: invalid where there are no rows
+  AxisRole batch, others;  // others: row axes that are not tiled
+  std::int64_t row_extent = 1, key_extent = 1;
+
+  std::int64_t row_blocks() const { return (row_extent + tile_rows - 1) / tile_rows; }
+  std::int64_t key_blocks() const { return (key_extent + tile_keys - 1) / tile_keys; }
+  std::int64_t element_bytes() const { return bytes(dtype); }
+  bool is_row(AxisId a) const;
+};
+Scores plan_scores(const Emitter& e, ValueId score, AxisId keys, const AxisList& rows,
+                   const AxisList& batch, const std::vector<Condition>& conditions);
+AxisRole role_of(const Emitter& e, const std::vector<AxisId>& axes);
+// Axes of an argument that the scores lack, in the order of `order`'s type.
+AxisRole features_of(const Emitter& e, const Scores& s, ValueId argument, ValueId order);
+
+// A point of the scores with every axis at 0, but those of the batch and the other rows.
+Point plane_point(Emitter& e, const Scores& s, llvm::Value* batch, llvm::Value* other, int lanes);
+// The same positions for other lanes.
+Point with_lanes(const Point& point, int lanes);
+
+// A worker's local scratch, handed out in pieces.
+class Scratch {
+ public:
+  explicit Scratch(Emitter& e) : e_(e) {}
+  llvm::Value* take(DType dtype, std::int64_t elements);
+
+ private:
+  Emitter& e_;
+};
+
+// Products of blocks in scratch, whose rows and columns may be computed beyond what exists. Every
+// element is one ascending chain of fma.
+class Products {
+ public:
+  Products(Emitter& e, const Scores& s);
+  // Columns of a block that has n: a multiple of the vectors that one microkernel computes.
+  std::int64_t padded(std::int64_t n) const;
+  struct Factor {  // element (r, k) at r · row + k · along
+    llvm::Value* base;
+    std::int64_t row, along;
+  };
+  // c[rows × columns] = a · b, or += where it is not fresh; b[k][column] and c[row][column] lie at
+  // a pitch of `columns`, which is padded. c and a have rows up to the next multiple of 16.
+  void multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::Value* rows,
+                std::int64_t columns, llvm::Value* count, bool fresh);
+
+ private:
+  int vectors(std::int64_t columns) const;
+  Emitter& e_;
+  const Scores& s_;
+  std::map<std::tuple<int, int, std::int64_t, std::int64_t, std::int64_t>, llvm::Function*> micro_;
+};
+
+// Blocks of an argument in scratch: positions of one axis of the scores and the argument's
+// features.
+class Blocks {
+ public:
+  // `turned`: element (feature, position) at feature · 64 + position, else (position, feature) at
+  // position · padded features + feature. `axis` may be invalid: one position.
+  Blocks(Emitter& e, const Scores& s, const Products& products, ValueId argument, AxisId axis,
+         const AxisRole& features, bool turned);
+  std::int64_t pitch() const { return pitch_; }
+  std::int64_t elements() const { return elements_; }  // of one block of 64 positions
+  // Fills a block with positions from … to − 1 at a plane's point.
+  void pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block);
+
+ private:
+  Emitter& e_;
+  const Scores& s_;
+  int buffer_;
+  AxisId axis_;
+  AxisRole features_;
+  bool turned_;
+  std::int64_t pitch_, elements_;
+  llvm::Function* function_;
+};
+
+// Values without the keys' axis that a map needs: computed once a row and not in every vector.
+class RowValues {
+ public:
+  // What the `roots` need; `bound` values are given.
+  RowValues(Emitter& e, const Scores& s, const std::vector<ValueId>& roots,
+            const std::vector<ValueId>& bound);
+  // Computes them at a row; `bind` gives them to the values of a vector of that row.
+  void compute(const Point& row);
+  void bind(Values& values) const;
+
+ private:
+  Emitter& e_;
+  std::vector<ValueId> values_;
+  std::vector<llvm::Value*> computed_;
+};
+
+// Which tiles the conditions leave something of: integers as intervals, truths as (possible,
+// certain), over the positions of a tile. Data that has one of a tile's two axes is known by its
+// least and greatest value in each block; what has both and is not computed from positions and such
+// data is unknown.
+class TileMask {
+ public:
+  TileMask(Emitter& e, const Scores& s, std::vector<Condition> conditions, Scratch& scratch);
+  bool empty() const { return conditions_.empty(); }
+  // The bounds of data, for a plane.
+  void prepare(const Point& plane);
+  struct Verdict {
+    llvm::Value *possible, *certain;  // i1: some score of the tile is kept; all are
+  };
+  // Rows and keys from … last, of blocks `row_block` and `key_block`.
+  struct Tile {
+    llvm::Value *row, *row_last, *row_block, *key, *key_last, *key_block;
+  };
+  Verdict judge(const Point& plane, const Tile& tile);
+  // Gives `values` the conditions of a tile where all scores are kept.
+  void bind_kept(Values& values) const;
+
+ private:
+  friend class TileBounds;
+  enum class Known : char { no, rule, leaf, uniform };
+  Known classify(ValueId v) const;
+  bool has(ValueId v, AxisId axis) const;
+  Emitter& e_;
+  const Scores& s_;
+  std::vector<Condition> conditions_;
+  std::vector<ValueId> order_;      // what is needed, operands first
+  std::vector<Known> known_;        // by ValueId.index, of what is needed
+  std::vector<char> positional_;    // by ValueId.index: made of positions and uniform values alone
+  std::vector<llvm::Value*> leaf_;  // by ValueId.index: pairs of i64 by block
+};
+
+// Tiles computed and tiles in all, kept at the head of a worker's local scratch
+// (Compiled::tiles_at).
+class TileCounts {
+ public:
+  TileCounts(Emitter& e, Scratch& scratch, std::int64_t planes);
+  void reset();
+  void add(llvm::Value* computed, llvm::Value* all);
+
+ private:
+  Emitter& e_;
+  llvm::Value* at_;
+};
+
+// max(a, b) where b is not NaN, one instruction.
+llvm::Value* larger(Emitter& e, llvm::Value* a, llvm::Value* b);
+// The largest lane (NaN passed over); the sum of the lanes, by halves.
+llvm::Value* largest_lane(Emitter& e, llvm::Value* x, int lanes);
+llvm::Value* sum_of_lanes(Emitter& e, llvm::Value* x, int lanes);
+
+}  // namespace gradc

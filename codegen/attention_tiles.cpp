@@ -1,0 +1,302 @@
+// Roles of the scores' axes, blocks in scratch and their products.
+#include <algorithm>
+#include <limits>
+
+#include "codegen/attention.h"
+
+namespace gradc {
+namespace {
+
+std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
+std::int64_t parts(std::int64_t x, std::int64_t of) { return (x + of - 1) / of; }
+
+const Op* definition(const Function& f, ValueId v) {
+  const OpId o = f.value(v).def;
+  return o.valid() ? &f.op(o) : nullptr;
+}
+
+bool is_lowest(const Function& f, ValueId v) {
+  const Op* op = definition(f, v);
+  while (op != nullptr && op->code == Opcode::expand_) op = definition(f, op->operands[0]);
+  return op != nullptr && op->code == Opcode::constant_ && is_real(f.type(v).dtype) &&
+         op->attr.real == -std::numeric_limits<double>::infinity();
+}
+
+// Rows of a microkernel with so many vectors that stays free of spills (contract_shape.cpp has the
+// rule), a divisor of 16.
+int rows_of(const Emitter& e, int vectors) {
+  const int free = e.target.registers - e.target.registers / 8 - (e.has_fma() ? 0 : 3);
+  int rows = 16;
+  while (rows > 1 && rows * vectors + vectors > free) rows /= 2;
+  return rows;
+}
+
+}  // namespace
+
+std::vector<Condition> conditions_of(const Function& f, ValueId x) {
+  std::vector<Condition> out;
+  for (;;) {
+    const Op* op = definition(f, x);
+    if (op == nullptr) return out;
+    if (op->code == Opcode::expand_ || op->code == Opcode::stop_) {
+      x = op->operands[0];
+    } else if (op->code == Opcode::select_ && is_lowest(f, op->operands[2])) {
+      out.push_back({op->operands[0], true});
+      x = op->operands[1];
+    } else if (op->code == Opcode::select_ && is_lowest(f, op->operands[1])) {
+      out.push_back({op->operands[0], false});
+      x = op->operands[2];
+    } else {
+      return out;
+    }
+  }
+}
+
+bool Scores::is_row(AxisId a) const {
+  return (tiled.valid() && a == tiled) ||
+         std::find(others.axes.begin(), others.axes.end(), a) != others.axes.end();
+}
+
+AxisRole role_of(const Emitter& e, const std::vector<AxisId>& axes) {
+  AxisRole out;
+  for (AxisId a : axes) {
+    out.extent *= e.kernel.extent(a);
+    if (e.kernel.extent(a) != 1) out.axes.push_back(a);
+  }
+  return out;
+}
+
+Scores plan_scores(const Emitter& e, ValueId score, AxisId keys, const AxisList& rows,
+                   const AxisList& batch, const std::vector<Condition>& conditions) {
+  Scores s;
+  s.dtype = e.kernel.type(score).dtype;
+  s.lanes = e.target.vector_bytes / bytes(s.dtype);
+  s.axes = e.kernel.type(score).axes;
+  s.keys = keys;
+  s.key_extent = e.kernel.extent(keys);
+  const auto rank = [&](AxisId a) {
+    bool used = false;
+    for (const Condition& c : conditions) used = used || e.kernel.type(c.value).axes.contains(a);
+    return std::pair(used && e.kernel.extent(a) > 1, e.kernel.extent(a));
+  };
+  for (AxisId a : rows)
+    if (!s.tiled.valid() || rank(a) > rank(s.tiled)) s.tiled = a;
+  if (s.tiled.valid()) s.row_extent = e.kernel.extent(s.tiled);
+  std::vector<AxisId> others;
+  for (AxisId a : rows)
+    if (a != s.tiled) others.push_back(a);
+  s.others = role_of(e, others);
+  s.batch = role_of(e, {batch.begin(), batch.end()});
+  return s;
+}
+
+AxisRole features_of(const Emitter& e, const Scores& s, ValueId argument, ValueId order) {
+  std::vector<AxisId> axes;
+  for (AxisId a : e.kernel.type(order).axes)
+    if (!s.axes.contains(a) && e.kernel.type(argument).axes.contains(a)) axes.push_back(a);
+  return role_of(e, axes);
+}
+
+Point plane_point(Emitter& e, const Scores& s, llvm::Value* batch, llvm::Value* other, int lanes) {
+  Point point = make_point(e, lanes);
+  for (AxisId a : s.axes) set_axis(point, a, e.i64(0));
+  set_role(e, point, s.batch, {.first = batch});
+  set_role(e, point, s.others, {.first = other});
+  return point;
+}
+
+Point with_lanes(const Point& point, int lanes) {
+  Point out = point;
+  out.lanes = lanes;
+  return out;
+}
+
+llvm::Value* Scratch::take(DType dtype, std::int64_t elements) {
+  llvm::Value* out = e_.at_byte(e_.local, e_.out.local_bytes);
+  // A line between blocks of a power of two keeps them in different sets of the L1.
+  e_.out.local_bytes += round_up(elements * bytes(dtype), 64) + 64;
+  return out;
+}
+
+// ---- products
+
+Products::Products(Emitter& e, const Scores& s) : e_(e), s_(s) {}
+
+// Even panels of as many vectors as leave at least four rows to the registers.
+std::int64_t Products::padded(std::int64_t n) const {
+  const std::int64_t count = std::max<std::int64_t>(parts(n, s_.lanes), 1);
+  int most = 8;
+  while (most > 1 && rows_of(e_, most) < 4) --most;
+  const std::int64_t panels = parts(count, most);
+  return panels * parts(count, panels) * s_.lanes;
+}
+
+int Products::vectors(std::int64_t columns) const {
+  const std::int64_t count = columns / s_.lanes;
+  for (int v = 8; v > 1; --v)
+    if (count % v == 0 && rows_of(e_, v) >= 4) return v;
+  return 1;
+}
+
+void Products::multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::Value* rows,
+                        std::int64_t columns, llvm::Value* count, bool fresh) {
+  const int v = vectors(columns), r = rows_of(e_, v);
+  llvm::Function*& micro = micro_[{r, v, a.row, a.along, columns}];
+  if (micro == nullptr) {
+    Contraction shape;
+    shape.dtype = s_.dtype;
+    shape.lanes = s_.lanes;
+    shape.rows = r;
+    shape.vectors = v;
+    shape.k_blocks = 2;  // it may add to what is there
+    micro = emit_micro(e_, shape, {.a_row = a.row, .a_k = a.along, .b_k = columns});
+  }
+  const std::int64_t width = v * s_.lanes;
+  const auto panel = [&](llvm::Value* j) {
+    e_.loop(e_.i64(0), rows, r, [&](llvm::Value* i) {
+      e_.ir.CreateCall(micro, {e_.at(a.base, e_.mul(i, a.row), s_.dtype), e_.at(b, j, s_.dtype),
+                               e_.at(c, e_.add(e_.mul(i, columns), j), s_.dtype), e_.i64(columns),
+                               count, e_.i64(fresh)});
+    });
+  };
+  if (columns == width) return panel(e_.i64(0));
+  e_.loop(0, columns, width, panel);
+}
+
+// ---- blocks
+
+Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId argument, AxisId axis,
+               const AxisRole& features, bool turned)
+    : e_(e), s_(s), axis_(axis), features_(features), turned_(turned) {
+  const std::vector<ValueId>& arguments = e.kernel.body().arguments;
+  buffer_ =
+      static_cast<int>(std::find(arguments.begin(), arguments.end(), argument) - arguments.begin());
+  pitch_ = turned ? tile_keys : products.padded(features.extent);
+  elements_ = turned ? std::max<std::int64_t>(features.extent, 1) * tile_keys : tile_rows * pitch_;
+  Contraction shape;
+  shape.dtype = s.dtype;
+  shape.lanes = s.lanes;
+  AxisRole positions = role_of(e, axis.valid() ? std::vector<AxisId>{axis} : std::vector<AxisId>{});
+  shape.k = turned ? features : positions;
+  function_ = emit_pack(e, shape, {.buffer = buffer_}, turned ? positions : features, pitch_,
+                        turned ? "pack_turned" : "pack");
+}
+
+void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block) {
+  if (features_.extent == 0) return;
+  std::vector<Index> index = plane.index;
+  for (AxisId a : e_.buffer_type(buffer_).axes)
+    if (!s_.axes.contains(a) || (axis_.valid() && a == axis_))
+      index[a.index] = {.first = e_.i64(0)};
+  llvm::Value* source =
+      e_.at(e_.buffer(buffer_), every_lane(e_, buffer_offset(e_, buffer_, index, 1), 1), s_.dtype);
+  llvm::Value* all = e_.i64(features_.extent);
+  if (turned_)
+    e_.ir.CreateCall(function_, {source, block, from, to, e_.i64(0), all});
+  else
+    e_.ir.CreateCall(function_, {source, block, e_.i64(0), all, from, to});
+}
+
+// ---- values of a row
+
+RowValues::RowValues(Emitter& e, const Scores& s, const std::vector<ValueId>& roots,
+                     const std::vector<ValueId>& bound)
+    : e_(e) {
+  const Function& f = e.kernel;
+  const AxisList axes = s.axes.without(s.keys);
+  std::vector<char> seen(f.values.size());
+  for (ValueId v : bound) seen[v.index] = 1;
+  std::vector<ValueId> stack;
+  const auto need = [&](ValueId v) {
+    if (seen[v.index]) return;
+    seen[v.index] = 1;
+    const Op* op = definition(f, v);
+    if (op != nullptr && op->code == Opcode::constant_) return;
+    if (axes.contains_all(f.type(v).axes))
+      values_.push_back(v);
+    else if (op != nullptr)
+      stack.push_back(v);
+  };
+  for (ValueId v : roots) need(v);
+  while (!stack.empty()) {
+    const Op* op = definition(f, stack.back());
+    stack.pop_back();
+    const Kind kind = facts(op->code).kind;
+    // Of an address operation only the index is a value; its tensors are read elsewhere.
+    const bool reads = (kind == Kind::view || kind == Kind::read) && op->code != Opcode::expand_;
+    if (op->code == Opcode::concat_) continue;
+    for (std::size_t i = reads ? 1 : 0; i < op->operands.size(); ++i) need(op->operands[i]);
+    // An index may stand further back in a chain of address operations.
+    if (reads && f.value(op->operands[0]).def.valid() && !seen[op->operands[0].index]) {
+      seen[op->operands[0].index] = 1;
+      stack.push_back(op->operands[0]);
+    }
+  }
+}
+
+void RowValues::compute(const Point& row) {
+  Values values(e_, with_lanes(row, 1));
+  computed_.clear();
+  for (ValueId v : values_) computed_.push_back(values.get(v));
+}
+
+void RowValues::bind(Values& values) const {
+  for (std::size_t i = 0; i < values_.size(); ++i) values.bind_uniform(values_[i], computed_[i]);
+}
+
+// ---- counts
+
+TileCounts::TileCounts(Emitter& e, Scratch& scratch, std::int64_t planes) : e_(e) {
+  e.out.tiles_at = e.out.local_bytes;
+  e.out.tile_planes = planes;
+  at_ = scratch.take(DType::i64, 2);
+}
+
+void TileCounts::reset() {
+  for (int i = 0; i < 2; ++i) e_.store(e_.i64(0), e_.at(at_, e_.i64(i), DType::i64), DType::i64, 1);
+}
+
+void TileCounts::add(llvm::Value* computed, llvm::Value* all) {
+  llvm::Value* const more[] = {computed, all};
+  for (int i = 0; i < 2; ++i) {
+    llvm::Value* at = e_.at(at_, e_.i64(i), DType::i64);
+    e_.store(e_.add(e_.load(at, DType::i64, 1), more[i]), at, DType::i64, 1);
+  }
+}
+
+// ---- lanes
+
+llvm::Value* larger(Emitter& e, llvm::Value* a, llvm::Value* b) {
+  return e.ir.CreateSelect(e.ir.CreateFCmpOGT(a, b), a, b);
+}
+
+namespace {
+// Halves merged by `merge` until one lane is left.
+template <class Merge>
+llvm::Value* by_halves(Emitter& e, llvm::Value* x, int lanes, Merge merge) {
+  for (int half = lanes / 2; half >= 1; half /= 2) {
+    std::vector<int> low, high;
+    for (int k = 0; k < half; ++k) {
+      low.push_back(k);
+      high.push_back(half + k);
+    }
+    const auto part = [&](const std::vector<int>& which) -> llvm::Value* {
+      if (half > 1) return e.ir.CreateShuffleVector(x, which);
+      return e.ir.CreateExtractElement(x, static_cast<std::uint64_t>(which[0]));
+    };
+    llvm::Value* a = part(low);
+    x = merge(a, part(high));
+  }
+  return x;
+}
+}  // namespace
+
+llvm::Value* largest_lane(Emitter& e, llvm::Value* x, int lanes) {
+  return by_halves(e, x, lanes, [&](llvm::Value* a, llvm::Value* b) { return larger(e, a, b); });
+}
+llvm::Value* sum_of_lanes(Emitter& e, llvm::Value* x, int lanes) {
+  return by_halves(e, x, lanes,
+                   [&](llvm::Value* a, llvm::Value* b) { return e.ir.CreateFAdd(a, b); });
+}
+
+}  // namespace gradc
