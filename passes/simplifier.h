@@ -24,7 +24,8 @@ class Simplifier {
   void operation(OpId id, const std::vector<char>& live);
   void control(OpId id, const std::vector<char>& live);
   // The value of an operation in simplest form. Its type has the result's axes, perhaps in another order.
-  ValueId make(Opcode code, std::vector<ValueId> operands, const Attr& attr, const Type& type);
+  // The type by value: it may be one of the function that is growing.
+  ValueId make(Opcode code, std::vector<ValueId> operands, const Attr& attr, Type type);
   // The value of an equal operation, if there is one in this region.
   std::optional<ValueId> known(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& type) const;
   ValueId append(Opcode code, const std::vector<ValueId>& operands, const Attr& attr, const Type& type);

@@ -169,7 +169,7 @@ ValueId Simplifier::append(Opcode code, const std::vector<ValueId>& operands, co
   return v;
 }
 
-ValueId Simplifier::make(Opcode code, std::vector<ValueId> operands, const Attr& attr, const Type& t) {
+ValueId Simplifier::make(Opcode code, std::vector<ValueId> operands, const Attr& attr, Type t) {
   if (++depth_ > deepest_rewrite) internal_error("a rewrite rule does not end");
   std::optional<ValueId> v = structure(code, operands, attr, t);
   if (!v) v = fold(code, operands, t);
