@@ -1,5 +1,6 @@
 // The interpreter's reductions and contractions: for each element of the result, one loop over the
 // offsets of what is summed, in row-major order of the (first) operand.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -31,6 +32,7 @@ void fold(const Evaluation& e, std::vector<Out>& out, const std::vector<A>& x, c
     if (!e.result().axes.contains(a))
       reduced.axis(e.function.extent(a), {stride_of(e.function, e.type(0), a)});
   const auto inner = offsets(reduced);
+  if (inner.empty()) return std::fill(out.begin(), out.end(), start);  // `x` has no memory
   Grid<2> kept;
   for (AxisId a : e.result().axes)
     kept.axis(e.function.extent(a),
@@ -93,6 +95,7 @@ void evaluate_contract(const Evaluation& e, Array& out) {
   for (AxisId x : ta.axes)
     if (!tr.axes.contains(x)) summed.axis(f.extent(x), {stride_of(f, ta, x), stride_of(f, tb, x)});
   const auto inner = offsets(summed);
+  if (inner.empty()) return;  // sums of nothing: zeros
   Grid<3> kept;
   for (AxisId x : tr.axes)
     kept.axis(f.extent(x), {stride_of(f, tr, x), stride_of(f, ta, x), stride_of(f, tb, x)});

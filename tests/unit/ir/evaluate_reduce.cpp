@@ -33,7 +33,7 @@ TEST_CASE("reductions of nothing, of one, of NaN, ties and signed zeros") {
              f.b.reduce(Opcode::amax_, w, {z}), f.b.reduce(Opcode::argmax_, e, {z}),
              f.b.sum(x, {one}), f.b.reduce(Opcode::argmax_, x, {one}),
              f.b.reduce(Opcode::amax_, y, {j}), f.b.reduce(Opcode::amin_, y, {j}),
-             f.b.reduce(Opcode::argmax_, y, {j}), f.b.sum(nothing, {d})});
+             f.b.reduce(Opcode::argmax_, y, {j}), f.b.sum(nothing, {d}), f.b.sum(nothing, {z})});
   REQUIRE(r.ok());
   CHECK((*r)[0].real == Reals{0, 0});
   CHECK((*r)[1].real == Reals{-inf, -inf});
@@ -49,6 +49,7 @@ TEST_CASE("reductions of nothing, of one, of NaN, ties and signed zeros") {
   CHECK(same((*r)[11].real, {NaN, -0.0}));
   CHECK((*r)[12].integer == Ints{2, 0});
   CHECK((*r)[13].real.empty());
+  CHECK((*r)[14].real == Reals{0, 0});
 }
 
 TEST_CASE("argmax takes the first among equals; integers too, and their sums wrap") {
