@@ -80,16 +80,18 @@ TEST_CASE("every rewrite rule's sides agree as its label says") {
   std::vector<Array> arguments(7);
   std::mt19937_64 random(1);
   std::normal_distribution<double> normal;
-  const auto add = [&](double x, double y, double z, double c, double d, bool p, bool q) {
-    const double values[] = {x, y, z, c, d};
-    for (std::size_t i = 0; i < 5; ++i) arguments[i].real.push_back(values[i]);
-    arguments[5].integer.push_back(p);
-    arguments[6].integer.push_back(q);
+  const auto any = [&] { return special[random() % special.size()]; };
+  // Braces: drawn from left to right.
+  const auto add = [&](std::initializer_list<double> values) {
+    auto argument = arguments.begin();
+    for (double v : values) (argument++)->real.push_back(v);
+    for (; argument != arguments.end(); ++argument) argument->integer.push_back(random() % 2);
   };
   for (double x : special)
     for (double y : special)
-      for (double c : special) add(x, y, special[random() % special.size()], c, special[random() % special.size()], random() % 2, random() % 2);
-  for (int i = 0; i < 2000; ++i) add(normal(random), normal(random), normal(random), normal(random), normal(random), random() % 2, random() % 2);
+      for (double c : special) add({x, y, any(), c, any()});
+  for (int i = 0; i < 2000; ++i)
+    add({normal(random), normal(random), normal(random), normal(random), normal(random)});
   const auto n = static_cast<std::int64_t>(arguments[0].real.size());
   for (std::size_t i = 0; i < 7; ++i) {
     arguments[i].dtype = i < 5 ? DType::f64 : DType::boolean;
