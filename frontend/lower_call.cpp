@@ -86,6 +86,7 @@ Term Lowerer::block_call(const ast::Expr& e, BlockRef ref) {
   if (fine) {
     body(ref.block->body);
     result = eval(ref.block->result);
+    record({"", expr(ref.block->result).at}, result);
     warn_unused(scope, false);
   }
   std::swap(frame_, inner);

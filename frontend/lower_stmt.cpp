@@ -93,11 +93,9 @@ void Lowerer::record(const ast::Word& word, const Term& t) {
       !recorded_.insert(fmt::format("{}:{}:{}", word.at.source, word.at.line, word.at.column))
            .second)
     return;
-  std::string text = word.text;
-  if (t.is_number())
-    text += fmt::format(" = {}", t.exact.text());
-  else
-    text += fmt::format(" {}{}", gradc::name(t.dtype), describe(t.axes));
+  std::string text = t.is_number() ? t.exact.text()
+                                   : fmt::format("{}{}", gradc::name(t.dtype), describe(t.axes));
+  if (!word.text.empty()) text = word.text + (t.is_number() ? " = " : " ") + text;
   lines_.push_back({word.at.source, word.at.line, std::move(text)});
 }
 

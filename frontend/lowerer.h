@@ -35,10 +35,10 @@
 
 namespace gradc {
 
-// A line that binds something, for the margin of `check`.
+// A line that binds or returns something, for the margin of `check`.
 struct BoundLine {
   std::uint32_t source = 0, line = 0;
-  std::string text;  // `x f32[b=2 t=64]`, `half = 32`
+  std::string text;  // `x f32[b=2 t=64]`, `half = 32`; of a `return` the type or number alone
 };
 struct FinalValue {
   std::string name;
@@ -103,7 +103,7 @@ class Lowerer {
   const NamedAxis* axis_named(const ast::Word& word);
   bool may_bind(const ast::Word& word, bool as_let);
   void bind_value(const ast::Word& word, Term term, Binding::Kind kind);
-  void record(const ast::Word& word, const Term& term);
+  void record(const ast::Word& word, const Term& term);  // an empty word: what a block returns
 
   // ---- parameters
   void param_statement(const ast::Stmt& s);

@@ -36,7 +36,7 @@ z = x + wave
 block part(x[d], f) {
   param up[d f] as weight, c[f] ~ 0                                 | up f32[d=4 f=3], c f32[f=3]
   y = sum[d](x * up) + c                       # of the first call  | y f32[b=2 t=3 f=3]
-  return sum[f](y * up)
+  return sum[f](y * up)                                             | f32[b=2 t=3 d=4]
 }
 input token[b t] < v                                                | token i32[b=2 t=3]
 param emb[v d] as table ~ uniform(0.1)                              | emb f32[v=8 d=4]
