@@ -21,16 +21,14 @@ Result<Done> apply_checkpoint(Common& common, SampleVerbOptions& o) {
   const nlohmann::json j = nlohmann::json::parse(*text, nullptr, false);
   if (!j.is_object() || !j.contains("set") || !j["set"].is_object())
     return failure(Exit::file, path + ": is not a run's description");
-  std::vector<std::string> set;
   for (const auto& [name, value] : j["set"].items()) {
     if (!value.is_number()) return failure(Exit::file, fmt::format("{}: `{}` is not a number", path, name));
     const std::string stored = value.dump();
     for (const std::string& s : common.set)
       if (s.starts_with(name + "=") && std::strtod(s.c_str() + name.size() + 1, nullptr) != value.get<double>())
         return failure(Exit::usage, fmt::format("--set {} differs from the checkpoint's {}={}", s, name, stored));
-    set.push_back(fmt::format("{}={}", name, stored));
+    common.set.push_back(fmt::format("{}={}", name, stored));
   }
-  common.set = set;
   if (o.weights.empty()) o.weights = o.checkpoint + "/weights.safetensors";
   return Done{};
 }

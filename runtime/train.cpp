@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "runtime/initial.h"
+
 namespace gradc {
 namespace {
 
@@ -121,7 +123,8 @@ Result<Done> save(Run& run, std::int64_t step) {
       json["set"][name] = value;
   json["seed"] = run.common.seed;
   json["step"] = step;
-  json["program"] = fmt::format("{:016x}", std::hash<std::string>()(print_model(*run.model.file)));
+  // Of what `dump --stage=ast` prints: the same on any machine, whatever built gradc.
+  json["program"] = fmt::format("{:016x}", fnv1a(print_model(*run.model.file)));
   return write_file(o.out + "/run.json", json.dump(2) + "\n");
 }
 
