@@ -49,17 +49,17 @@ void show(std::string& out, const Sources& sources, const Span& at, std::string_
 }  // namespace
 
 std::uint32_t Sources::add(std::string name, std::string text) {
-  files_.push_back({std::move(name), std::move(text)});
+  File file{std::move(name), std::move(text), {0}};
+  for (std::size_t i = 0; i < file.text.size(); ++i)
+    if (file.text[i] == '\n') file.lines.push_back(i + 1);
+  files_.push_back(std::move(file));
   return static_cast<std::uint32_t>(files_.size() - 1);
 }
 
 std::string_view Sources::line(std::uint32_t source, std::uint32_t line) const {
-  std::string_view rest = files_[source].text;
-  for (std::uint32_t i = 1; i < line; ++i) {
-    const std::size_t end = rest.find('\n');
-    if (end == std::string_view::npos) return {};
-    rest.remove_prefix(end + 1);
-  }
+  const File& file = files_[source];
+  if (line == 0 || line > file.lines.size()) return {};
+  const std::string_view rest = std::string_view(file.text).substr(file.lines[line - 1]);
   return rest.substr(0, rest.find('\n'));
 }
 

@@ -33,6 +33,7 @@ class Sources {
  private:
   struct File {
     std::string name, text;
+    std::vector<std::size_t> lines;  // where each begins
   };
   std::vector<File> files_;
 };
