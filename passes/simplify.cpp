@@ -42,6 +42,7 @@ std::string key(Opcode code, const std::vector<ValueId>& operands, const Attr& a
   put(code);
   for (ValueId v : operands) put(v);
   put(a.real), put(a.integer), put(a.stride), put(a.from), put(a.to), put(a.bundle), put(a.flag);
+  put(a.axes.size());   // else axes summed and axes kept could change places
   for (AxisId x : a.axes) put(x);
   put(t.dtype);
   if (code == Opcode::uniform_) {

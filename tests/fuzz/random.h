@@ -10,7 +10,8 @@ namespace gradc::fuzz {
 // splitmix64 (Steele, Lea and Flood 2014).
 class Random {
  public:
-  explicit Random(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15 + 0x632be59bd9b4e019) {}
+  // The state is mixed first: streams of neighbouring seeds would be one, shifted.
+  explicit Random(std::uint64_t seed) : state_(seed) { state_ = next() ^ 0x632be59bd9b4e019; }
   std::uint64_t next() {
     std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
