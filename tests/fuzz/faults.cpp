@@ -85,6 +85,20 @@ bool overlap(Function& f, Random& random) {
   return false;
 }
 
+// Operations of the body that some result needs.
+std::vector<OpId> live(const Function& f) {
+  std::vector<char> needed(f.values.size(), 0);
+  for (ValueId v : f.body().results) needed[v.index] = 1;
+  std::vector<OpId> out;
+  for (auto id = f.body().ops.rbegin(); id != f.body().ops.rend(); ++id) {
+    const Op& op = f.op(*id);
+    if (std::none_of(op.results.begin(), op.results.end(), [&](ValueId v) { return needed[v.index]; })) continue;
+    out.push_back(*id);
+    for (ValueId v : op.operands) needed[v.index] = 1;
+  }
+  return out;
+}
+
 void apply(Function& f, Op& op, int fault, Random& random) {
   switch (fault) {
     case 1:
@@ -139,7 +153,7 @@ std::optional<Program> with_fault(const Program& program, int fault, Random& ran
   std::vector<Place> places;
   for (FunctionId id : reachable(program, roots)) {
     const Function& f = program.function(id);
-    for (OpId o : f.body().ops)
+    for (OpId o : live(f))
       if (is_place(program, f, f.op(o), fault)) places.push_back({id, o});
   }
   if (places.empty()) return std::nullopt;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "frontend/frontend.h"
@@ -164,6 +165,7 @@ class Examination {
 
   void compare(PassCheck& check, std::string_view pass, const Program& program) {
     note(program);
+    const bool first_gradient = program.find("grad").valid() && !base_.find("grad").valid();
     const std::vector<NamedArray> before = check.before();
     Result<PassLine> line = check.behind(pass, program);
     if (!line) return fail(pass, line.failure());
@@ -179,6 +181,8 @@ class Examination {
         return differ(pass, fmt::format("{}: off by {:.1e} of its largest", line->value, line->difference));
       ++outcome.unstable;
     }
+    if (first_gradient) derivative(check, pass, program);
+    if (!outcome.ok()) return;
     if (!has_launches(program)) {
       base_ = program;
       reference_ = check.before();
@@ -186,6 +190,52 @@ class Examination {
     if (const FunctionId step = program.find("step");
         step.valid() && !program.function(step).placed.empty())
       placed(check, pass, program, step);
+  }
+
+  // The gradient along a random direction against central differences of @loss, `stop` held still. A kink
+  // or a jump may lie within one step, hardly within all of them.
+  void derivative(const PassCheck& check, std::string_view pass, const Program& p) {
+    const FunctionId loss = p.find("loss");
+    const BundleId bundle = taken_bundle(p, loss, "p");
+    Result<std::vector<Array>> in = check.arguments(p, "loss");
+    if (!bundle.valid() || !in) return;
+    StopTape stops;
+    if (Result<std::vector<Array>> r = evaluate(p, loss, *in, std::int64_t{1} << 31, &stops); !r)
+      return fail(pass, r.failure());
+    stops.replay = true;
+    const std::vector<Leaf> tensors = leaves(p, bundle);
+    std::vector<std::vector<double>> point, direction;
+    double along = 0, size = 0;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const Array* g = find(check.before(), "grad." + tensors[i].stored);
+      point.push_back((*in)[i].real);
+      direction.emplace_back();
+      for (const double x : g->real) {
+        direction.back().push_back(random_.chance(0.5) ? 1 : -1);
+        along += x * direction.back().back();
+        size += std::abs(x);
+      }
+    }
+    double nearest = std::numeric_limits<double>::infinity();
+    for (const double h : {1e-5, 1e-4, 1e-6, 1e-7, 1e-3}) {
+      double side[2];
+      for (const int k : {0, 1}) {
+        for (std::size_t i = 0; i < point.size(); ++i)
+          for (std::size_t j = 0; j < point[i].size(); ++j)
+            (*in)[i].real[j] = point[i][j] + (k == 0 ? h : -h) * direction[i][j];
+        stops.next = 0;
+        Result<std::vector<Array>> r = evaluate(p, loss, *in, std::int64_t{1} << 31, &stops);
+        if (!r) return fail(pass, r.failure());
+        side[k] = (*r)[0].real[0];
+      }
+      nearest = std::min(nearest, std::abs((side[0] - side[1]) / (2 * h) - along));
+      if (nearest <= 1e-5 * size) return;
+    }
+    if (nearest > 1e-3 * size + 1e-8)
+      differ(fmt::format("{} (derivative)", pass),
+             fmt::format("along a direction {:.6e}, off by {:.1e}", along, nearest));
+    else
+      ++outcome.unstable;
   }
 
   // The plan's places: proved, and run.
