@@ -1,5 +1,5 @@
-// Attention as people write it: heads on no, one or two axes, self and cross, masks of positions and
-// data, biases, soft caps, dropout of weights; and softmaxes that almost are attention.
+// Attention as people write it: heads on no, one or two axes, self and cross, masks of positions
+// and data, biases, soft caps, dropout of weights; and softmaxes that almost are attention.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,14 +21,22 @@ Expr Writer::mask_of(int rows, int keys, const Axes& axes) {
   };
   switch (random_.below(7)) {
     case 0:
-    case 1: return made(random_.chance(0.8) ? fmt::format("{} <= {}", s, t) : fmt::format("{} >= {}", t, s), {rows, keys}, true);
-    case 2: return made(fmt::format("{0} <= {1} and {1} - {0} < {2}", s, t, random_.between(1, 3)), {rows, keys}, true);
-    case 3: return made(fmt::format("{} <= {} or {} < {}", s, t, s, random_.between(1, 3)), {rows, keys}, true);
+    case 1:
+      return made(
+          random_.chance(0.8) ? fmt::format("{} <= {}", s, t) : fmt::format("{} >= {}", t, s),
+          {rows, keys}, true);
+    case 2:
+      return made(fmt::format("{0} <= {1} and {1} - {0} < {2}", s, t, random_.between(1, 3)),
+                  {rows, keys}, true);
+    case 3:
+      return made(fmt::format("{} <= {} or {} < {}", s, t, s, random_.between(1, 3)), {rows, keys},
+                  true);
     case 4: {  // lengths
       const Axes of = batch();
       const std::string n = fresh("n");
       if (of.empty() || !scopes_.empty()) return condition(axes);
-      line(fmt::format("input {}{} in {} .. {}", n, list(of), random_.chance(0.2) ? 0 : 1, extent(keys) + 1));
+      line(fmt::format("input {}{} in {} .. {}", n, list(of), random_.chance(0.2) ? 0 : 1,
+                       extent(keys) + 1));
       return made(fmt::format("{} < {}", s, n), both(of, {keys}), false);
     }
     case 5: {  // documents: rows and keys with the same number
@@ -40,7 +48,8 @@ Expr Writer::mask_of(int rows, int keys, const Axes& axes) {
       if (random_.chance(0.4)) m.text = fmt::format("{} and {} <= {}", m.text, s, t);
       return m;
     }
-    default: return condition(axes);
+    default:
+      return condition(axes);
   }
 }
 
@@ -85,7 +94,9 @@ Expr Writer::score_map(Expr x, int rows, int keys, const Axes& batch) {
         if (real_within(x.axes, y)) x = binary("+", x, brought_within(y, 1.5));
         break;
       }
-      case 5: x = binary("*", x, small_number()); break;
+      case 5:
+        x = binary("*", x, small_number());
+        break;
       default: {
         const Expr c = condition({rows, keys});
         if (!c.axes.empty()) x = choose(c, x, binary("*", x, number(0.5)));
@@ -100,8 +111,10 @@ Expr Writer::weight_map(Expr w) {
   operations_ += 2;
   switch (random_.below(12)) {
     case 0:
-    case 1: return of_text(fmt::format("dropout({}, 0.25)", w.text), w.axes, 0, 2, w.trained);
-    case 2: return binary("*", w, number(0.5));
+    case 1:
+      return of_text(fmt::format("dropout({}, 0.25)", w.text), w.axes, 0, 2, w.trained);
+    case 2:
+      return binary("*", w, number(0.5));
     case 3: {  // not multiplicative
       const Expr x = piece(w);
       return binary("*", x, x);
@@ -110,7 +123,8 @@ Expr Writer::weight_map(Expr w) {
       const Expr c = condition(w.axes);
       return c.axes.empty() ? w : choose(c, w, number(0));
     }
-    default: return w;
+    default:
+      return w;
   }
 }
 
@@ -123,9 +137,9 @@ bool Writer::attention() {
   int keys;
   std::vector<std::size_t> others;
   for (std::size_t i = 0; i < values_.size(); ++i)
-    if (const Expr& e = values_[i].expr;
-        e.sort == Sort::real && e.axes.size() > 1 && has(e.axes, d) && !has(e.axes, rows) &&
-        without(without(e.axes, {d}), batch).size() == 1)
+    if (const Expr& e = values_[i].expr; e.sort == Sort::real && e.axes.size() > 1 &&
+                                         has(e.axes, d) && !has(e.axes, rows) &&
+                                         without(without(e.axes, {d}), batch).size() == 1)
       others.push_back(i);
   if (!others.empty() && random_.chance(0.5)) {  // cross
     m = use(random_.of(others));
@@ -150,7 +164,8 @@ bool Writer::attention() {
   Expr q = x, k = m, u = m;
   if (projected || heads > 0) {
     e = other_axis(random_.between(1, 4), both(taken, all_heads));
-    f = random_.chance(0.7) ? e : other_axis(random_.between(1, 4), both(both(taken, all_heads), {e}));
+    f = random_.chance(0.7) ? e
+                            : other_axis(random_.between(1, 4), both(both(taken, all_heads), {e}));
     const auto map = [&](const Expr& from, Axes axes, int to) {
       Expr w = parameter(both(axes, {d, to}), -0.8, 0.8);
       Expr out = product_sum({d}, {from, w});
@@ -161,7 +176,9 @@ bool Writer::attention() {
     k = map(m, of_heads, e);
     u = map(m, of_heads, f);
     for (std::size_t i = values_.size() - 1, n = 0; n < 3; --i)
-      if (values_[i].expr.text == q.text || values_[i].expr.text == k.text || values_[i].expr.text == u.text) ++n, ++values_[i].uses;
+      if (values_[i].expr.text == q.text || values_[i].expr.text == k.text ||
+          values_[i].expr.text == u.text)
+        ++n, ++values_[i].uses;
   }
   if (random_.chance(0.25)) {  // the scale, or whatever, before the product
     Expr& side = random_.chance(0.6) ? q : k;
@@ -170,7 +187,9 @@ bool Writer::attention() {
   Expr scores = product_sum({e}, {q, k});
   if (elements(scores.axes) > 700 || scores.axes.size() > 6) return false;
   switch (random_.below(4)) {
-    case 0: scores = binary("*", scores, number(0.5)); break;
+    case 0:
+      scores = binary("*", scores, number(0.5));
+      break;
     case 1:
     case 2: {
       scores.text = fmt::format("{} / sqrt(size({}))", inner(scores), name(e));
@@ -178,7 +197,8 @@ bool Writer::attention() {
       ++operations_;
       break;
     }
-    default: break;
+    default:
+      break;
   }
   scores.low = std::max(scores.low, -6.0);  // sums of terms of both signs: rarely near the bound
   scores.high = std::min(scores.high, 6.0);

@@ -1,4 +1,5 @@
-// Ten faults. Each looks for places in all functions that the entries reach and changes one, in place.
+// Ten faults. Each looks for places in all functions that the entries reach and changes one, in
+// place.
 #include "fuzz/faults.h"
 
 #include <algorithm>
@@ -13,11 +14,16 @@ struct Place {
 };
 
 constexpr std::string_view names[] = {
-    "a term of a gradient dropped", "a shift along another axis",
-    "a buffer read when it is stale", "a sign",
-    "a mask's bound", "an operand of an epilogue lost",
-    "a scale", "the branches of a select swapped",
-    "an axis of a sum left out", "a slice or shift off by one",
+    "a term of a gradient dropped",
+    "a shift along another axis",
+    "a buffer read when it is stale",
+    "a sign",
+    "a mask's bound",
+    "an operand of an epilogue lost",
+    "a scale",
+    "the branches of a select swapped",
+    "an axis of a sum left out",
+    "a slice or shift off by one",
 };
 
 bool gradient(const Program& p, const Op& op) { return p.location(op.loc).role == Role::gradient; }
@@ -44,20 +50,30 @@ AxisId another_axis(const Function& f, const Op& op) {
 bool is_place(const Program& p, const Function& f, const Op& op, int fault) {
   const bool kernel = f.family != Family::none;
   switch (fault) {
-    case 1: return op.code == Opcode::add_ && gradient(p, op) && stands(f, op, 0);
-    case 2: return op.code == Opcode::shift_ && another_axis(f, op).valid();
-    case 4: return op.code == Opcode::sub_ || (op.code == Opcode::neg_ && stands(f, op, 0));
+    case 1:
+      return op.code == Opcode::add_ && gradient(p, op) && stands(f, op, 0);
+    case 2:
+      return op.code == Opcode::shift_ && another_axis(f, op).valid();
+    case 4:
+      return op.code == Opcode::sub_ || (op.code == Opcode::neg_ && stands(f, op, 0));
     case 5:
-      return (op.code == Opcode::lt_ || op.code == Opcode::le_) && is_integer(f.type(op.operands[0]).dtype);
-    case 6: return kernel && binary(op) && stands(f, op, 0);
-    case 7: return op.code == Opcode::constant_ && is_real(f.type(op.results[0]).dtype) && op.attr.real != 0;
-    case 8: return op.code == Opcode::select_;
+      return (op.code == Opcode::lt_ || op.code == Opcode::le_) &&
+             is_integer(f.type(op.operands[0]).dtype);
+    case 6:
+      return kernel && binary(op) && stands(f, op, 0);
+    case 7:
+      return op.code == Opcode::constant_ && is_real(f.type(op.results[0]).dtype) &&
+             op.attr.real != 0;
+    case 8:
+      return op.code == Opcode::select_;
     case 9:
-      return op.code == Opcode::sum_ && op.attr.axes.size() == 1 && f.extent(op.attr.axes[0]) > 1 && !kernel;
+      return op.code == Opcode::sum_ && op.attr.axes.size() == 1 && f.extent(op.attr.axes[0]) > 1 &&
+             !kernel;
     case 10:
       return (op.code == Opcode::slice_ || op.code == Opcode::pick_ || op.code == Opcode::shift_) &&
              op.operands.size() == 1 && f.extent(op.attr.from) > 1;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -69,13 +85,16 @@ bool overlap(Function& f, Random& random) {
       for (ValueId v : op.results)
         if (f.placed[v.index].arena == Arena::activations) results.push_back(v);
   for (int tries = 0; tries < 20 && results.size() > 1; ++tries) {
-    const std::size_t k = static_cast<std::size_t>(random.below(static_cast<int>(results.size()) - 1));
+    const std::size_t k =
+        static_cast<std::size_t>(random.below(static_cast<int>(results.size()) - 1));
     const ValueId a = results[k], b = results[k + 1];
     bool read_later = false;  // a, behind the launch that gives b
     bool behind = false;
     for (OpId id : f.body().ops) {
       const Op& op = f.op(id);
-      if (behind) read_later = read_later || std::find(op.operands.begin(), op.operands.end(), a) != op.operands.end();
+      if (behind)
+        read_later =
+            read_later || std::find(op.operands.begin(), op.operands.end(), a) != op.operands.end();
       behind = behind || std::find(op.results.begin(), op.results.end(), b) != op.results.end();
     }
     if (!read_later || f.placed[a.index].offset == f.placed[b.index].offset) continue;
@@ -92,7 +111,9 @@ std::vector<OpId> live(const Function& f) {
   std::vector<OpId> out;
   for (auto id = f.body().ops.rbegin(); id != f.body().ops.rend(); ++id) {
     const Op& op = f.op(*id);
-    if (std::none_of(op.results.begin(), op.results.end(), [&](ValueId v) { return needed[v.index]; })) continue;
+    if (std::none_of(op.results.begin(), op.results.end(),
+                     [&](ValueId v) { return needed[v.index]; }))
+      continue;
     out.push_back(*id);
     for (ValueId v : op.operands) needed[v.index] = 1;
   }
@@ -102,15 +123,24 @@ std::vector<OpId> live(const Function& f) {
 void apply(Function& f, Op& op, int fault, Random& random) {
   switch (fault) {
     case 1:
-    case 6: return redirect(f, op.results[0], op.operands[0]);
-    case 2: op.attr.from = another_axis(f, op); return;
+    case 6:
+      return redirect(f, op.results[0], op.operands[0]);
+    case 2:
+      op.attr.from = another_axis(f, op);
+      return;
     case 4:
       if (op.code == Opcode::neg_) return redirect(f, op.results[0], op.operands[0]);
       std::swap(op.operands[0], op.operands[1]);
       return;
-    case 5: op.code = op.code == Opcode::lt_ ? Opcode::le_ : Opcode::lt_; return;
-    case 7: op.attr.real *= random.chance(0.5) ? 0.5 : 1.01; return;
-    case 8: std::swap(op.operands[1], op.operands[2]); return;
+    case 5:
+      op.code = op.code == Opcode::lt_ ? Opcode::le_ : Opcode::lt_;
+      return;
+    case 7:
+      op.attr.real *= random.chance(0.5) ? 0.5 : 1.01;
+      return;
+    case 8:
+      std::swap(op.operands[1], op.operands[2]);
+      return;
     case 9: {
       Attr pick;
       pick.integer = 0;
@@ -132,7 +162,8 @@ void apply(Function& f, Op& op, int fault, Random& random) {
       }
       return;
     }
-    default: return;
+    default:
+      return;
   }
 }
 

@@ -1,5 +1,5 @@
-// Owns deliberate faults: what a wrong pass might do, one at a time, so that it is known what the fuzz
-// finds.
+// Owns deliberate faults: what a wrong pass might do, one at a time, so that it is known what the
+// fuzz finds.
 #pragma once
 
 #include <optional>
@@ -13,8 +13,8 @@ namespace gradc::fuzz {
 inline constexpr int fault_count = 10;
 std::string_view fault_name(int fault);  // from 1
 
-// The program with the fault in a random place that @step, @grad or @loss reaches; nothing where it has
-// no such place.
+// The program with the fault in a random place that @step, @grad or @loss reaches; nothing where it
+// has no such place.
 std::optional<Program> with_fault(const Program& program, int fault, Random& random);
 
 }  // namespace gradc::fuzz

@@ -1,5 +1,5 @@
-// Statements that a compiler may recognise: norms, softmax, cross entropy, activations, in the spellings
-// that people use, and now and then a little off.
+// Statements that a compiler may recognise: norms, softmax, cross entropy, activations, in the
+// spellings that people use, and now and then a little off.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,11 +33,20 @@ bool Writer::norm() {
   Expr y = of_text("", x.axes, -3, 3, x.trained);
   const std::string centred = inner(c);
   switch (random_.below(5)) {
-    case 0: y.text = fmt::format("{} / sqrt({})", centred, root.text); break;
-    case 1: y.text = fmt::format("{} * rsqrt({})", centred, root.text); break;
-    case 2: y.text = fmt::format("{} * (1 / sqrt({}))", centred, root.text); break;
-    case 3: y.text = fmt::format("rsqrt({}) * {}", root.text, centred); break;
-    default: y.text = fmt::format("{} / pow({}, 0.5)", centred, root.text);
+    case 0:
+      y.text = fmt::format("{} / sqrt({})", centred, root.text);
+      break;
+    case 1:
+      y.text = fmt::format("{} * rsqrt({})", centred, root.text);
+      break;
+    case 2:
+      y.text = fmt::format("{} * (1 / sqrt({}))", centred, root.text);
+      break;
+    case 3:
+      y.text = fmt::format("rsqrt({}) * {}", root.text, centred);
+      break;
+    default:
+      y.text = fmt::format("{} / pow({}, 0.5)", centred, root.text);
   }
   y.atom = false;
   operations_ += 3;
@@ -54,8 +63,9 @@ bool Writer::root_mean_square() {
   const int a = random_.of(x.axes);
   const std::string eps = random_.chance(0.5) ? "0.00001" : "0.01";
   x = piece(x);
-  const Expr square = random_.chance(0.2) ? call("pow", of_text(x.text + ", 2", x.axes, 0, 1, x.trained))
-                                          : binary("*", x, x);
+  const Expr square = random_.chance(0.2)
+                          ? call("pow", of_text(x.text + ", 2", x.axes, 0, 1, x.trained))
+                          : binary("*", x, x);
   Expr s = mean({a}, square);
   if (random_.chance(0.1)) s = reduced("sum", {a}, square);
   s = piece(s);
@@ -63,10 +73,17 @@ bool Writer::root_mean_square() {
   const std::string inside = random_.chance(0.5) ? fmt::format("{} + {}", inner(s), eps)
                                                  : fmt::format("{} + {}", eps, inner(s));
   switch (random_.below(4)) {
-    case 0: y.text = fmt::format("{} / sqrt({})", inner(x), inside); break;
-    case 1: y.text = fmt::format("{} * rsqrt({})", inner(x), inside); break;
-    case 2: y.text = fmt::format("rsqrt({}) * {}", inside, inner(x)); break;
-    default: y.text = fmt::format("{} * (1 / sqrt({}))", inner(x), inside);
+    case 0:
+      y.text = fmt::format("{} / sqrt({})", inner(x), inside);
+      break;
+    case 1:
+      y.text = fmt::format("{} * rsqrt({})", inner(x), inside);
+      break;
+    case 2:
+      y.text = fmt::format("rsqrt({}) * {}", inside, inner(x));
+      break;
+    default:
+      y.text = fmt::format("{} * (1 / sqrt({}))", inner(x), inside);
   }
   y.atom = false;
   operations_ += 3;
@@ -105,10 +122,10 @@ Expr Writer::softmax_of(const Expr& scores, int axis, const Expr* mask) {
   e.high = std::max(1.0, e.high);
   e = bind(e);
   ++values_.back().uses;
-  Expr out = of_text(random_.chance(0.7)
-                         ? fmt::format("{} / sum{}({})", e.text, over, e.text)
-                         : fmt::format("{} * (1 / sum{}({}))", e.text, over, e.text),
-                     x.axes, 0, 1, x.trained);
+  Expr out =
+      of_text(random_.chance(0.7) ? fmt::format("{} / sum{}({})", e.text, over, e.text)
+                                  : fmt::format("{} * (1 / sum{}({}))", e.text, over, e.text),
+              x.axes, 0, 1, x.trained);
   out.atom = false;
   return out;
 }
@@ -154,15 +171,23 @@ bool Writer::cross_entropy() {
   operations_ += 6;
   const std::string z = inner(x);
   switch (random_.below(6)) {
-    case 0: y.text = fmt::format("logsumexp{}({}) - {}{}", over, x.text, z, at); break;
-    case 1: y.text = fmt::format("-({} - logsumexp{}({})){}", z, over, x.text, at); break;
-    case 2: y.text = fmt::format("-(log(softmax{}({}))){}", over, x.text, at); break;
+    case 0:
+      y.text = fmt::format("logsumexp{}({}) - {}{}", over, x.text, z, at);
+      break;
+    case 1:
+      y.text = fmt::format("-({} - logsumexp{}({})){}", z, over, x.text, at);
+      break;
+    case 2:
+      y.text = fmt::format("-(log(softmax{}({}))){}", over, x.text, at);
+      break;
     case 3: {
-      const Expr e = bind(of_text(fmt::format("exp({} - max{}({}))", z, over, x.text), x.axes, 0, 1, x.trained));
+      const Expr e = bind(
+          of_text(fmt::format("exp({} - max{}({}))", z, over, x.text), x.axes, 0, 1, x.trained));
       y.text = fmt::format("log(sum{}({})) + max{}({}) - {}{}", over, e.text, over, x.text, z, at);
       break;
     }
-    default: y.text = fmt::format("cross_entropy{}({}, {})", over, x.text, i.text);
+    default:
+      y.text = fmt::format("cross_entropy{}({}, {})", over, x.text, i.text);
   }
   y.atom = false;
   if (y.axes != rest && !covers(rest, y.axes)) return false;
@@ -206,7 +231,8 @@ bool Writer::activation() {
   operations_ += 6;
   Expr y = of_text(text, x.axes, std::min(-1.0, x.low), std::max(1.0, x.high), x.trained);
   y.atom = false;
-  if (way.find("* {1} * {1}") == way.size() - 11) y = of_text("(" + text + ")", x.axes, -1, x.high * x.high + 1, x.trained);
+  if (way.find("* {1} * {1}") == way.size() - 11)
+    y = of_text("(" + text + ")", x.axes, -1, x.high * x.high + 1, x.trained);
   if (random_.chance(0.2)) y = binary("*", y, x);
   bind(brought_within(y, 8));
   return true;
@@ -224,10 +250,18 @@ bool Writer::library() {
   const std::string eps = random_.chance(0.5) ? ", eps = 0.01" : "";
   switch (random_.below(6)) {
     case 0:
-    case 1: y.text = fmt::format("layernorm({}{}{})", x.text, eps, as("d", a)); break;
-    case 2: y.text = fmt::format("rmsnorm({}{}{})", x.text, eps, as("d", a)); break;
-    case 3: y.text = fmt::format("mlp({}, width = 2{})", x.text, as("d", a)); break;
-    case 4: y.text = fmt::format("swiglu({}, f = {}{})", x.text, random_.between(1, 5), as("d", a)); break;
+    case 1:
+      y.text = fmt::format("layernorm({}{}{})", x.text, eps, as("d", a));
+      break;
+    case 2:
+      y.text = fmt::format("rmsnorm({}{}{})", x.text, eps, as("d", a));
+      break;
+    case 3:
+      y.text = fmt::format("mlp({}, width = 2{})", x.text, as("d", a));
+      break;
+    case 4:
+      y.text = fmt::format("swiglu({}, f = {}{})", x.text, random_.between(1, 5), as("d", a));
+      break;
     default: {
       if (x.axes.size() < 3) return false;
       const Axes order = shuffled(x.axes);

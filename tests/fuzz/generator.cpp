@@ -16,15 +16,33 @@ bool Writer::statement() {
     int weight;
   };
   static constexpr Row rows[] = {
-      {&Writer::unary, 7},       {&Writer::arithmetic, 6}, {&Writer::selection, 3},
-      {&Writer::reduction, 7},   {&Writer::contraction, 6}, {&Writer::integer_value, 3},
-      {&Writer::chance, 2},      {&Writer::positions, 2},  {&Writer::pick, 2},
-      {&Writer::slice, 3},       {&Writer::shift, 2},      {&Writer::relabel, 1},
-      {&Writer::flip, 1},        {&Writer::window, 2},     {&Writer::fold, 2},
-      {&Writer::look_up, 3},     {&Writer::outer, 2},      {&Writer::scan, 2},
-      {&Writer::repeat, 2},      {&Writer::block, 1},      {&Writer::library, 3},
-      {&Writer::norm, 4},        {&Writer::root_mean_square, 2}, {&Writer::softmax, 3},
-      {&Writer::cross_entropy, 2}, {&Writer::activation, 4}, {&Writer::attention, 7},
+      {&Writer::unary, 7},
+      {&Writer::arithmetic, 6},
+      {&Writer::selection, 3},
+      {&Writer::reduction, 7},
+      {&Writer::contraction, 6},
+      {&Writer::integer_value, 3},
+      {&Writer::chance, 2},
+      {&Writer::positions, 2},
+      {&Writer::pick, 2},
+      {&Writer::slice, 3},
+      {&Writer::shift, 2},
+      {&Writer::relabel, 1},
+      {&Writer::flip, 1},
+      {&Writer::window, 2},
+      {&Writer::fold, 2},
+      {&Writer::look_up, 3},
+      {&Writer::outer, 2},
+      {&Writer::scan, 2},
+      {&Writer::repeat, 2},
+      {&Writer::block, 1},
+      {&Writer::library, 3},
+      {&Writer::norm, 4},
+      {&Writer::root_mean_square, 2},
+      {&Writer::softmax, 3},
+      {&Writer::cross_entropy, 2},
+      {&Writer::activation, 4},
+      {&Writer::attention, 7},
   };
   int total = 0;
   for (const Row& r : rows) total += r.weight;
@@ -40,7 +58,8 @@ void Writer::loss() {
   int terms = 0;
   for (std::size_t i = values_.size(); i-- > 0 && terms < 5;) {
     const Value& v = values_[i];
-    if (!v.bound || v.expr.sort != Sort::real || !v.expr.trained || (v.uses > 0 && terms > 0)) continue;
+    if (!v.bound || v.expr.sort != Sort::real || !v.expr.trained || (v.uses > 0 && terms > 0))
+      continue;
     const std::string& x = v.expr.text;
     const std::string over = list(v.expr.axes);
     std::string term;
@@ -74,7 +93,8 @@ std::string Writer::model() {
     values_.push_back({"data", of_text("data", axes, -3, 3, false), false, 0});
   }
   const Expr table = parameter({v_, d_});
-  Expr x = of_text(fmt::format("{}[{} = token]", table.text, name(v_)), {b_, t_, d_}, -1.5, 1.5, true);
+  Expr x =
+      of_text(fmt::format("{}[{} = token]", table.text, name(v_)), {b_, t_, d_}, -1.5, 1.5, true);
   if (random_.chance(0.5)) x = binary("+", x, parameter({t_, d_}));
   bind(x, random_.chance(0.2));
   const int wanted = random_.between(5, 40);
@@ -83,11 +103,13 @@ std::string Writer::model() {
   if (random_.chance(0.3)) {
     const bool adamw = random_.chance(0.7);
     const std::string optimizer =
-        adamw ? fmt::format("adamw(lr = 0.001, betas = (0.9, 0.99), weight_decay = {}, clip = {}, except = \"{}\")",
-                            random_.chance(0.5) ? "0.1" : "0", random_.chance(0.5) ? "1" : "0",
-                            random_.chance(0.5) ? "w1*" : "*gain, w2")
-              : fmt::format("sgd(lr = 0.1, momentum = {}, clip = {})", random_.chance(0.5) ? "0.9" : "0",
-                            random_.chance(0.5) ? "0.5" : "0");
+        adamw ? fmt::format(
+                    "adamw(lr = 0.001, betas = (0.9, 0.99), weight_decay = {}, clip = {}, except = "
+                    "\"{}\")",
+                    random_.chance(0.5) ? "0.1" : "0", random_.chance(0.5) ? "1" : "0",
+                    random_.chance(0.5) ? "w1*" : "*gain, w2")
+              : fmt::format("sgd(lr = 0.1, momentum = {}, clip = {})",
+                            random_.chance(0.5) ? "0.9" : "0", random_.chance(0.5) ? "0.5" : "0");
     train_ = fmt::format("train {{ optimizer = {} }}\n", optimizer);
   }
   return fmt::format("model m({})\n{}{}{}", header_, blocks_, body_, train_);

@@ -1,6 +1,6 @@
-// Owns random models: well-typed `.grad` texts of a few to some forty operations, over axes of 1 to 7
-// places, whose values stay in the domains of their functions and within about ±10. Every fused form
-// occurs in many spellings, embedded in the rest.
+// Owns random models: well-typed `.grad` texts of a few to some forty operations, over axes of 1 to
+// 7 places, whose values stay in the domains of their functions and within about ±10. Every fused
+// form occurs in many spellings, embedded in the rest.
 #pragma once
 
 #include <cstdint>

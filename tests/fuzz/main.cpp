@@ -6,8 +6,8 @@
 //     fuzz --texts tests/golden/fuzz              texts that once failed
 //     fuzz --show 17                              the model of a seed
 //
-// Exit codes: 0 all agree, 1 some do not, 2 flags. The work is done in a process of its own, so that a
-// crash is a finding too.
+// Exit codes: 0 all agree, 1 some do not, 2 flags. The work is done in a process of its own, so
+// that a crash is a finding too.
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -47,7 +47,8 @@ struct Flags {
 // What workers and their parent share.
 struct Shared {
   std::uint64_t seed = 0;  // in work
-  std::int64_t programs = 0, compiled = 0, with_gradient = 0, unstable = 0, not_finite = 0, refused = 0;
+  std::int64_t programs = 0, compiled = 0, with_gradient = 0, unstable = 0, not_finite = 0,
+               refused = 0;
   std::int64_t injected = 0, found = 0;
   std::int64_t ops[opcode_count] = {}, claims[claim_count] = {};
   char signature[512] = {}, message[4096] = {};
@@ -62,7 +63,10 @@ void put(char* to, std::size_t size, const std::string& text) {
 Question question_of(std::uint64_t seed, const Flags& flags) {
   // One in ten is compiled as well, or all of them; one in ten has reals of 64 bits.
   const bool compiled = flags.fault == 0 && (flags.compiled || seed % 10 == 3);
-  return {.seed = seed, .compiled = compiled, .wide = !compiled && seed % 10 == 7, .fault = flags.fault};
+  return {.seed = seed,
+          .compiled = compiled,
+          .wide = !compiled && seed % 10 == 7,
+          .fault = flags.fault};
 }
 std::string text_of(std::uint64_t seed, const Flags& flags) {
   return random_model(seed, {.scans = !question_of(seed, flags).compiled});
@@ -80,7 +84,8 @@ std::string apart(const Work& work) {
   }
   int status = 0;
   waitpid(child, &status, 0);
-  if (WIFSIGNALED(status)) return WTERMSIG(status) == SIGALRM ? "hang" : fmt::format("signal {}", WTERMSIG(status));
+  if (WIFSIGNALED(status))
+    return WTERMSIG(status) == SIGALRM ? "hang" : fmt::format("signal {}", WTERMSIG(status));
   return WEXITSTATUS(status) == 0 ? "" : fmt::format("exit {}", WEXITSTATUS(status));
 }
 
@@ -100,7 +105,8 @@ std::string failure_of(const std::string& text, const Question& question, Shared
   return end.empty() || end == "exit 3" ? shared.signature : end;
 }
 
-int worker(const Flags& flags, std::int64_t left, std::chrono::steady_clock::time_point end, Shared& shared) {
+int worker(const Flags& flags, std::int64_t left, std::chrono::steady_clock::time_point end,
+           Shared& shared) {
   Examiner examiner;
   for (; left != 0 && std::chrono::steady_clock::now() < end; --left, ++shared.seed) {
     alarm(most_seconds);
@@ -126,12 +132,14 @@ int worker(const Flags& flags, std::int64_t left, std::chrono::steady_clock::tim
   return 0;
 }
 
-void report(const std::string& text, const Question& question, const std::string& signature, const Flags& flags,
-            Shared& shared) {
+void report(const std::string& text, const Question& question, const std::string& signature,
+            const Flags& flags, Shared& shared) {
   fmt::print("\nseed {}: {}\n  {}\n", question.seed, signature, shared.message);
   std::string small = text;
   if (flags.reduce)
-    small = reduced(text, [&](const std::string& t) { return failure_of(t, question, shared) == signature; }, 1500);
+    small = reduced(
+        text, [&](const std::string& t) { return failure_of(t, question, shared) == signature; },
+        1500);
   failure_of(small, question, shared);
   fmt::print("{}  {}\n", small, shared.message);
   std::fflush(stdout);
@@ -140,13 +148,19 @@ void report(const std::string& text, const Question& question, const std::string
 void print_histogram(const Shared& s) {
   fmt::print("operations, in how many programs:\n");
   for (int i = 0; i < opcode_count; ++i)
-    fmt::print("  {:<10} {:>7}{}", facts(static_cast<Opcode>(i)).name, s.ops[i], i % 4 == 3 || i + 1 == opcode_count ? "\n" : "");
+    fmt::print("  {:<10} {:>7}{}", facts(static_cast<Opcode>(i)).name, s.ops[i],
+               i % 4 == 3 || i + 1 == opcode_count ? "\n" : "");
   fmt::print("fused forms, in how many programs:\n");
   for (int i = 1; i < claim_count; ++i)
-    fmt::print("  {:<14} {:>7}{}", name(static_cast<Claim>(i)), s.claims[i], i % 3 == 0 ? "\n" : "");
-  fmt::print("{} programs, {} compiled; {:.1f} % with a gradient; {} not finite; {} refused; {} differences that rounding explains\n",
-             s.programs, s.compiled, 100.0 * static_cast<double>(s.with_gradient) / static_cast<double>(std::max<std::int64_t>(1, s.programs)),
-             s.not_finite, s.refused, s.unstable);
+    fmt::print("  {:<14} {:>7}{}", name(static_cast<Claim>(i)), s.claims[i],
+               i % 3 == 0 ? "\n" : "");
+  fmt::print(
+      "{} programs, {} compiled; {:.1f} % with a gradient; {} not finite; {} refused; {} "
+      "differences that rounding explains\n",
+      s.programs, s.compiled,
+      100.0 * static_cast<double>(s.with_gradient) /
+          static_cast<double>(std::max<std::int64_t>(1, s.programs)),
+      s.not_finite, s.refused, s.unstable);
 }
 
 int run(const Flags& flags, Shared& shared) {
@@ -160,25 +174,29 @@ int run(const Flags& flags, Shared& shared) {
     if (flags.count > 0 && done >= flags.count) break;
     if (std::chrono::steady_clock::now() >= end) break;
     shared.signature[0] = shared.message[0] = 0;
-    const std::string ended =
-        apart([&] { return worker(flags, flags.count > 0 ? flags.count - done : -1, end, shared); });
+    const std::string ended = apart(
+        [&] { return worker(flags, flags.count > 0 ? flags.count - done : -1, end, shared); });
     if (ended.empty()) break;
     ++failures;
     const std::string signature = ended == "exit 3" ? shared.signature : ended;
     const Question question = question_of(shared.seed, flags);
-    if (flags.fault == 0) report(text_of(shared.seed, flags), question, signature, flags, shared);
-    else fmt::print("\nseed {}: {} {}\n", shared.seed, signature, shared.message);
+    if (flags.fault == 0)
+      report(text_of(shared.seed, flags), question, signature, flags, shared);
+    else
+      fmt::print("\nseed {}: {} {}\n", shared.seed, signature, shared.message);
     ++shared.seed;
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (flags.fault > 0) {
-    fmt::print("fault {} ({}): injected into {} of {} programs, found in {}\n", flags.fault, fault_name(flags.fault),
-               shared.injected, shared.programs, shared.found);
+    fmt::print("fault {} ({}): injected into {} of {} programs, found in {}\n", flags.fault,
+               fault_name(flags.fault), shared.injected, shared.programs, shared.found);
     return shared.found > 0 && failures == 0 ? 0 : 1;
   }
   print_histogram(shared);
   fmt::print("{} failures in {:.1f} s ({:.2f} ms a program); next --from {}\n", failures, seconds,
-             1000 * seconds / static_cast<double>(std::max<std::int64_t>(1, shared.programs)), shared.seed);
+             1000 * seconds / static_cast<double>(std::max<std::int64_t>(1, shared.programs)),
+             shared.seed);
   return failures == 0 ? 0 : 1;
 }
 
@@ -196,7 +214,8 @@ int run_texts(const Flags& flags, Shared& shared) {
     std::ifstream in(path);
     std::stringstream text;
     text << in.rdbuf();
-    const std::string failed = failure_of(text.str(), {.seed = flags.from, .compiled = true}, shared);
+    const std::string failed =
+        failure_of(text.str(), {.seed = flags.from, .compiled = true}, shared);
     if (failed.empty()) continue;
     fmt::print("{}: {}: {}\n", path.string(), failed, shared.message);
     ++failures;
@@ -206,8 +225,11 @@ int run_texts(const Flags& flags, Shared& shared) {
 }
 
 int usage() {
-  fmt::print(stderr, "fuzz [--count N] [--seconds S] [--from SEED] [--compiled] [--no-reduce] [--fault 1..{}] "
-                     "[--texts FILE|FOLDER] [--show SEED]\n", fault_count);
+  fmt::print(
+      stderr,
+      "fuzz [--count N] [--seconds S] [--from SEED] [--compiled] [--no-reduce] [--fault 1..{}] "
+      "[--texts FILE|FOLDER] [--show SEED]\n",
+      fault_count);
   return 2;
 }
 
@@ -228,19 +250,26 @@ int main(int argc, char** argv) {
     }
     if (value.empty()) return usage();
     ++i;
-    if (flag == "--seconds") flags.seconds = std::atof(value.c_str());
-    else if (flag == "--from") flags.from = std::strtoull(value.c_str(), nullptr, 10);
-    else if (flag == "--count") flags.count = std::atoll(value.c_str());
-    else if (flag == "--fault") flags.fault = std::atoi(value.c_str());
-    else if (flag == "--texts") flags.texts = value;
+    if (flag == "--seconds")
+      flags.seconds = std::atof(value.c_str());
+    else if (flag == "--from")
+      flags.from = std::strtoull(value.c_str(), nullptr, 10);
+    else if (flag == "--count")
+      flags.count = std::atoll(value.c_str());
+    else if (flag == "--fault")
+      flags.fault = std::atoi(value.c_str());
+    else if (flag == "--texts")
+      flags.texts = value;
     else if (flag == "--show") {
       fmt::print("{}", text_of(std::strtoull(value.c_str(), nullptr, 10), flags));
       return 0;
-    } else return usage();
+    } else
+      return usage();
   }
   if (flags.fault < 0 || flags.fault > fault_count) return usage();
   if (flags.texts.empty() && flags.count == 0 && flags.seconds > 1e8) return usage();
-  void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return 3;
   Shared& shared = *new (memory) Shared;
   return flags.texts.empty() ? run(flags, shared) : run_texts(flags, shared);

@@ -36,7 +36,8 @@ Program with_noise(const Program& program, double size, std::uint64_t seed) {
       const ValueId place = to.integer(++site, DType::i64);
       const Type type = to.type(x);
       const ValueId u = to.add(Opcode::uniform_, {key, zero, place}, {}, type);
-      const ValueId twice = to.constant(2 * size, type.dtype), low = to.constant(1 - size, type.dtype);
+      const ValueId twice = to.constant(2 * size, type.dtype),
+                    low = to.constant(1 - size, type.dtype);
       const ValueId scaled = to.binary(Opcode::mul_, u, twice);
       const ValueId factor = to.binary(Opcode::add_, low, scaled);
       map.map(op.results[0], to.add(Opcode::mul_, {x, factor}, {}, type));

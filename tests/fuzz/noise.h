@@ -1,5 +1,5 @@
-// Owns the measure of what rounding may do to a program: the same program with a small relative noise in
-// every operation. Where its results move, a difference says nothing.
+// Owns the measure of what rounding may do to a program: the same program with a small relative
+// noise in every operation. Where its results move, a difference says nothing.
 #pragma once
 
 #include "ir/program.h"

@@ -21,14 +21,22 @@ Expr Writer::integer(const Axes& axes, int depth) {
     e = number(random_.between(0, 4)), e.sort = Sort::integer;
   if (depth > 2 || random_.chance(0.3)) return e;
   switch (random_.below(8)) {
-    case 0: return binary("+", e, number(random_.between(1, 3)));
-    case 1: return binary("-", integer(axes, depth + 1), e);
-    case 2: return binary("*", e, number(random_.between(2, 3)));
-    case 3: return binary("//", e, number(random_.between(2, 3)));
-    case 4: return binary("%", e, number(random_.between(2, 4)));
-    case 5: return binary("max", e, integer(axes, depth + 1));
-    case 6: return binary("min", e, integer(axes, depth + 1));
-    default: return binary("+", e, integer(axes, depth + 1));
+    case 0:
+      return binary("+", e, number(random_.between(1, 3)));
+    case 1:
+      return binary("-", integer(axes, depth + 1), e);
+    case 2:
+      return binary("*", e, number(random_.between(2, 3)));
+    case 3:
+      return binary("//", e, number(random_.between(2, 3)));
+    case 4:
+      return binary("%", e, number(random_.between(2, 4)));
+    case 5:
+      return binary("max", e, integer(axes, depth + 1));
+    case 6:
+      return binary("min", e, integer(axes, depth + 1));
+    default:
+      return binary("+", e, integer(axes, depth + 1));
   }
 }
 
@@ -50,8 +58,8 @@ Expr Writer::condition(const Axes& axes, int depth) {
     case 1: {
       const Expr a = integer(axes, 1);
       const double middle = std::floor((a.low + a.high + 1) / 2);
-      return made(fmt::format("{} {} {}", inner(a), random_.of(signs), inner(number(middle))), a.axes,
-                  a.positional);
+      return made(fmt::format("{} {} {}", inner(a), random_.of(signs), inner(number(middle))),
+                  a.axes, a.positional);
     }
     case 2: {
       const Expr a = integer(axes, 1), b = integer(axes, 1);
@@ -84,11 +92,16 @@ Expr Writer::condition(const Axes& axes, int depth) {
 Expr Writer::activated(const Expr& e) {
   static const std::vector<std::string> bounded{"tanh", "sin", "cos", "erf"};
   switch (random_.below(10)) {
-    case 0: return call("exp", brought_within(e, 2));
-    case 1: return call("log", positive(e));
-    case 2: return call("sqrt", positive(e));
-    case 3: return call("rsqrt", positive(e));
-    case 4: return call("abs", e);
+    case 0:
+      return call("exp", brought_within(e, 2));
+    case 1:
+      return call("log", positive(e));
+    case 2:
+      return call("sqrt", positive(e));
+    case 3:
+      return call("rsqrt", positive(e));
+    case 4:
+      return call("abs", e);
     case 5: {
       const Expr whole = call("floor", e);
       Expr rest = binary("-", e, whole);
@@ -97,11 +110,13 @@ Expr Writer::activated(const Expr& e) {
       return random_.chance(0.5) ? rest : binary("+", binary("*", e, number(0.5)), whole);
     }
     case 6: {
-      Expr minus{"-" + inner(e), false, Sort::real, e.axes, -e.high, -e.low, e.trained, e.positional};
+      Expr minus{"-" + inner(e), false,  Sort::real, e.axes,
+                 -e.high,        -e.low, e.trained,  e.positional};
       ++operations_;
       return minus;
     }
-    default: return call(random_.of(bounded), e);
+    default:
+      return call(random_.of(bounded), e);
   }
 }
 
@@ -128,10 +143,16 @@ bool Writer::arithmetic() {
   }
   Expr e;
   switch (random_.below(9)) {
-    case 0: e = binary("+", x, y); break;
-    case 1: e = binary("-", x, y); break;
+    case 0:
+      e = binary("+", x, y);
+      break;
+    case 1:
+      e = binary("-", x, y);
+      break;
     case 2:
-    case 3: e = binary("*", brought_within(x, 3), brought_within(y, 3)); break;
+    case 3:
+      e = binary("*", brought_within(x, 3), brought_within(y, 3));
+      break;
     case 4: {
       const Expr below = positive(brought_within(y, 3));
       e = binary("/", x, below);
@@ -142,8 +163,12 @@ bool Writer::arithmetic() {
       e = binary("pow", base, brought_within(y, 1.5));
       break;
     }
-    case 6: e = binary("max", x, y); break;
-    case 7: e = binary("min", x, y); break;
+    case 6:
+      e = binary("max", x, y);
+      break;
+    case 7:
+      e = binary("min", x, y);
+      break;
     default: {
       const Expr square = binary("*", x, x);
       e = random_.chance(0.3) ? binary("pow", x, number(random_.between(2, 3)))
@@ -173,7 +198,8 @@ Expr Writer::mean(const Axes& over, const Expr& e) {
   std::string size;
   for (const int a : over) size += fmt::format("{}size({})", size.empty() ? "" : " * ", name(a));
   switch (random_.below(6)) {
-    case 0: return binary("/", reduced("sum", over, e), n);
+    case 0:
+      return binary("/", reduced("sum", over, e), n);
     case 1:
       if (over.size() == 1) {
         Expr out = reduced("sum", over, e);
@@ -191,7 +217,8 @@ Expr Writer::mean(const Axes& over, const Expr& e) {
       part.high = e.high;
       return part;
     }
-    default: return reduced("mean", over, e);
+    default:
+      return reduced("mean", over, e);
   }
 }
 
@@ -209,11 +236,19 @@ bool Writer::reduction() {
   Expr e;
   switch (random_.below(8)) {
     case 0:
-    case 1: e = where.empty() ? mean(over, x) : reduced("mean", over, x, where); break;
+    case 1:
+      e = where.empty() ? mean(over, x) : reduced("mean", over, x, where);
+      break;
     case 2:
-    case 3: e = reduced("sum", over, x, where); break;
-    case 4: e = where.empty() ? reduced("max", over, x) : reduced("sum", over, x, where); break;
-    case 5: e = where.empty() ? reduced("min", over, x) : reduced("mean", over, x, where); break;
+    case 3:
+      e = reduced("sum", over, x, where);
+      break;
+    case 4:
+      e = where.empty() ? reduced("max", over, x) : reduced("sum", over, x, where);
+      break;
+    case 5:
+      e = where.empty() ? reduced("min", over, x) : reduced("mean", over, x, where);
+      break;
     case 6: {
       Expr i = reduced("argmax", {over[0]}, x);
       bind(i);
@@ -306,8 +341,8 @@ bool Writer::chance() {
       return true;
     }
     default: {
-      Expr e = of_text(fmt::format("dropout({}, {})", x.text, rate), x.axes, std::min(0.0, 2 * x.low),
-                       std::max(0.0, 2 * x.high), x.trained);
+      Expr e = of_text(fmt::format("dropout({}, {})", x.text, rate), x.axes,
+                       std::min(0.0, 2 * x.low), std::max(0.0, 2 * x.high), x.trained);
       operations_ += 6;
       bind(brought_within(e, 8));
       return true;
@@ -322,7 +357,9 @@ bool Writer::positions() {
   Expr p = position(a);
   Expr e;
   switch (random_.below(4)) {
-    case 0: e = call(random_.chance(0.5) ? "sin" : "cos", binary("*", p, number(0.7))); break;
+    case 0:
+      e = call(random_.chance(0.5) ? "sin" : "cos", binary("*", p, number(0.7)));
+      break;
     case 1: {
       e = of_text(fmt::format("pow(10, -{} / size({}))", name(a), name(a)), {a}, 0.1, 1, false);
       operations_ += 3;

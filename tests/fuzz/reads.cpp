@@ -60,8 +60,9 @@ bool Writer::slice() {
   const int k = other_axis(m, x.axes);
   Expr e = x;
   e.axes = put(x.axes, a, {k});
-  e.text = fmt::format("{}[{} = {}{}{}]", x.text, name(a), stride > 1 ? fmt::format("{} * ", stride) : "",
-                       name(k), first > 0 ? fmt::format(" + {}", first) : "");
+  e.text = fmt::format("{}[{} = {}{}{}]", x.text, name(a),
+                       stride > 1 ? fmt::format("{} * ", stride) : "", name(k),
+                       first > 0 ? fmt::format(" + {}", first) : "");
   ++operations_;
   bind(e);
   return true;
@@ -72,7 +73,8 @@ bool Writer::shift() {
   if (!any_real(x)) return false;
   const int a = random_.of(x.axes), k = random_.between(1, 2);
   Expr e = x;
-  e.text = fmt::format("{}[{} = {} {} {}]", x.text, name(a), name(a), random_.chance(0.7) ? "-" : "+", k);
+  e.text = fmt::format("{}[{} = {} {} {}]", x.text, name(a), name(a),
+                       random_.chance(0.7) ? "-" : "+", k);
   e.low = std::min(0.0, x.low);
   e.high = std::max(0.0, x.high);
   ++operations_;
@@ -144,8 +146,8 @@ bool Writer::fold() {
   if (axes.size() > 1 && extent(axes[0]) * extent(axes[1]) <= 12 && random_.chance(0.6)) {
     const int n = other_axis(extent(axes[0]) * extent(axes[1]), x.axes);
     e.axes = put(without(x.axes, {axes[1]}), axes[0], {n});
-    e.text = fmt::format("{0}[{1} = {2} // size({3}), {3} = {2} % size({3})]", x.text, name(axes[0]),
-                         name(n), name(axes[1]));
+    e.text = fmt::format("{0}[{1} = {2} // size({3}), {3} = {2} % size({3})]", x.text,
+                         name(axes[0]), name(n), name(axes[1]));
     bind(e);
     return true;
   }
@@ -200,7 +202,14 @@ bool Writer::outer() {
   if (random_.chance(0.3)) {
     const int a = random_.of(axes), b = random_.of(axes);
     if (a != b)
-      e = choose({fmt::format("{} <= {}", name(a), name(b)), false, Sort::boolean, {a, b}, 0, 1, false, true},
+      e = choose({fmt::format("{} <= {}", name(a), name(b)),
+                  false,
+                  Sort::boolean,
+                  {a, b},
+                  0,
+                  1,
+                  false,
+                  true},
                  e, number(0));
   }
   bind(brought_within(e, 8), true);
@@ -212,14 +221,17 @@ bool Writer::scan() {
   if (!scans_ || !scopes_.empty() || !any_real(x, 1, 100)) return false;
   const int t = random_.of(x.axes);
   const Axes others = without(x.axes, {t});
-  const std::string h = fresh("x"), at = fmt::format("{} {} 1", name(t), random_.chance(0.7) ? "-" : "+");
+  const std::string h = fresh("x"),
+                    at = fmt::format("{} {} 1", name(t), random_.chance(0.7) ? "-" : "+");
   const std::string before = fmt::format("{}[{} = {}]", h, name(t), at);
   const Axes order = shuffled(x.axes);
   operations_ += 4;
   std::string update;
   std::string second;
   switch (random_.below(4)) {
-    case 0: update = fmt::format("tanh({} + {})", before, x.text); break;
+    case 0:
+      update = fmt::format("tanh({} + {})", before, x.text);
+      break;
     case 1: {
       const Expr w = others.empty() ? small_number() : parameter({random_.of(others)});
       update = fmt::format("{} * 0.5 * tanh({}) + {} * 0.25", before, w.text, x.text);
@@ -229,8 +241,8 @@ bool Writer::scan() {
       if (others.empty()) return false;
       const int k = random_.of(others), j = other_axis(extent(k), x.axes);
       const Expr w = parameter({k, j});
-      update = fmt::format("tanh({} + sum[{}]({}[{} = {}, {} = {}] * {}))", x.text, name(j), h, name(t), at,
-                           name(k), name(j), w.text);
+      update = fmt::format("tanh({} + sum[{}]({}[{} = {}, {} = {}] * {}))", x.text, name(j), h,
+                           name(t), at, name(k), name(j), w.text);
       break;
     }
     default:
@@ -254,8 +266,8 @@ bool Writer::repeat() {
   if (scopes_.size() > 1) return false;
   std::vector<std::size_t> all;
   for (std::size_t i = 0; i < values_.size(); ++i)
-    if (const Value& v = values_[i];
-        v.bound && v.expr.sort == Sort::real && !v.expr.axes.empty() && v.expr.trained && elements(v.expr.axes) <= 120)
+    if (const Value& v = values_[i]; v.bound && v.expr.sort == Sort::real && !v.expr.axes.empty() &&
+                                     v.expr.trained && elements(v.expr.axes) <= 120)
       all.push_back(i);
   if (all.empty()) return false;
   const std::size_t k = random_.of(all);
@@ -266,11 +278,13 @@ bool Writer::repeat() {
   line(fmt::format("repeat {} as {}.@ {{", random_.between(1, 3), fresh("h")));
   enter();
   values_.push_back({x.text, x, false, 0});  // what the turn begins with, the likeliest operand
-  for (int i = random_.between(1, 3), tries = 0; i > 0 && tries < 20; ++tries) i -= statement() ? 1 : 0;
+  for (int i = random_.between(1, 3), tries = 0; i > 0 && tries < 20; ++tries)
+    i -= statement() ? 1 : 0;
   Expr y, out;
   if (!real_within(x.axes, y) || random_.chance(0.3)) y = parameter(some(x.axes));
   for (std::size_t i = values_.size(); i-- > scopes_.back().values;)
-    if (values_[i].expr.sort == Sort::real && covers(x.axes, values_[i].expr.axes) && values_[i].expr.text != x.text)
+    if (values_[i].expr.sort == Sort::real && covers(x.axes, values_[i].expr.axes) &&
+        values_[i].expr.text != x.text)
       y = use(i);
   out = call(random_.chance(0.7) ? "tanh" : "sin", binary(random_.chance(0.5) ? "+" : "*", x, y));
   line(fmt::format("{}{} = {}", x.text, random_.chance(0.3) ? list(x.axes) : "", out.text));
@@ -292,13 +306,18 @@ bool Writer::block() {
       "  y = softmax[a](x * w)\n  return k * y - y * y",
       "  param p[a] as gain ~ normal(0.3)\n  return select(x > 0.31372, x * p, w * 0.5)",
   };
-  bodies[2] = "  axis c = 2 * a\n  param p[a c] ~ normal(0.3)\n  return x * 0.5 + sum[c](tanh(sum[a](x * p * w)) * p)";
+  bodies[2] =
+      "  axis c = 2 * a\n  param p[a c] ~ normal(0.3)\n  return x * 0.5 + sum[c](tanh(sum[a](x * p "
+      "* w)) * p)";
   operations_ += 6;
-  blocks_ += fmt::format("block {}(x[a], w[a], k = {}) {{\n{}\n}}\n", f, small_number().text, random_.of(bodies));
+  blocks_ += fmt::format("block {}(x[a], w[a], k = {}) {{\n{}\n}}\n", f, small_number().text,
+                         random_.of(bodies));
   const Expr w = random_.chance(0.5) && real_within({a}, y) ? y : parameter({a});
   std::string more = random_.chance(0.3) ? ", k = 0.5" : "";
   if (name(a) != "a") more += fmt::format(", a = {}", name(a));
-  Expr e = of_text(fmt::format("{}({}, {}{})", f, brought_within(x, 3).text, brought_within(w, 2).text, more), x.axes, -20, 20, true);
+  Expr e = of_text(
+      fmt::format("{}({}, {}{})", f, brought_within(x, 3).text, brought_within(w, 2).text, more),
+      x.axes, -20, 20, true);
   bind(brought_within(e, 8));
   return true;
 }

@@ -70,7 +70,8 @@ class Reducer {
           std::vector<StmtId>& list = *lists(changed)[l];
           if (at >= list.size()) continue;
           const std::size_t from = at + 1 >= width ? at + 1 - width : 0;
-          list.erase(list.begin() + static_cast<std::ptrdiff_t>(from), list.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+          list.erase(list.begin() + static_cast<std::ptrdiff_t>(from),
+                     list.begin() + static_cast<std::ptrdiff_t>(at) + 1);
           better = attempt(changed) || better;
         }
     // A body in place of its construct.
@@ -79,7 +80,8 @@ class Reducer {
       const std::vector<StmtId> body = changed.stmts[file_.body[at].index].body;
       if (body.empty()) continue;
       changed.body.erase(changed.body.begin() + static_cast<std::ptrdiff_t>(at));
-      changed.body.insert(changed.body.begin() + static_cast<std::ptrdiff_t>(at), body.begin(), body.end());
+      changed.body.insert(changed.body.begin() + static_cast<std::ptrdiff_t>(at), body.begin(),
+                          body.end());
       better = attempt(changed) || better;
     }
     return better;
@@ -113,7 +115,8 @@ class Reducer {
         changed_it = attempt(changed);
       }
       // One of a chain less.
-      for (std::size_t k = 0; k < e.operands.size() && !changed_it && e.operands.size() > 2 && !e.ops.empty(); ++k) {
+      for (std::size_t k = 0;
+           k < e.operands.size() && !changed_it && e.operands.size() > 2 && !e.ops.empty(); ++k) {
         File changed = file_;
         Expr& c = changed.exprs[at];
         c.operands.erase(c.operands.begin() + static_cast<std::ptrdiff_t>(k));

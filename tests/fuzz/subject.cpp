@@ -26,7 +26,8 @@ struct Compilers {
 };
 
 std::string Outcome::signature() const {
-  static constexpr std::string_view names[] = {"right", "refused", "differs", "failed", "not finite"};
+  static constexpr std::string_view names[] = {"right", "refused", "differs", "failed",
+                                               "not finite"};
   return fmt::format("{} {}", names[static_cast<std::size_t>(verdict)], where);
 }
 
@@ -77,7 +78,11 @@ class Examination {
     if (!check) return fail("interpreter", check.failure());
     if (!finite(check->before())) return;
     base_ = program;
-    Pipeline pipeline{.target = host_target(), .after = [&](std::string_view pass, const Program& p) {
+    // Chunks are for what is large; here half of the programs have some all the same.
+    const ChunkOptions small{.rows = random_.between(1, 4), .least = 6, .most_chunks = 8};
+    Pipeline pipeline{.target = host_target(),
+                      .chunks = random_.chance(0.5) ? small : ChunkOptions{},
+                      .after = [&](std::string_view pass, const Program& p) {
                         passes_.emplace_back(pass);
                         behind(*check, pass, p);
                       }};
@@ -124,12 +129,14 @@ class Examination {
     for (const Function& f : p.functions)
       for (const Op& op : f.ops) {
         outcome.ops[static_cast<std::size_t>(op.code)] = true;
-        if (op.code == Opcode::fused_) outcome.claims[static_cast<std::size_t>(op.attr.claim)] = true;
+        if (op.code == Opcode::fused_)
+          outcome.claims[static_cast<std::size_t>(op.attr.claim)] = true;
       }
   }
 
   // How far noise in every operation moves a value: of each element the largest deviation.
-  double noise_of(const PassCheck& check, const std::string& name, double size, int samples, bool root) {
+  double noise_of(const PassCheck& check, const std::string& name, double size, int samples,
+                  bool root) {
     Result<std::vector<NamedArray>> clean = check.values(base_);
     if (!clean) return 0;
     const Array* a = find(*clean, name);
@@ -178,7 +185,8 @@ class Examination {
         most = std::max(most, std::abs(x.real[i] - y.real[i]));
       }
       if (!comparable || most > noise_of(check, line->value, noise_64, 4, false))
-        return differ(pass, fmt::format("{}: off by {:.1e} of its largest", line->value, line->difference));
+        return differ(
+            pass, fmt::format("{}: off by {:.1e} of its largest", line->value, line->difference));
       ++outcome.unstable;
     }
     if (first_gradient) derivative(check, pass, program);
@@ -192,8 +200,8 @@ class Examination {
       placed(check, pass, program, step);
   }
 
-  // The gradient along a random direction against central differences of @loss, `stop` held still. A kink
-  // or a jump may lie within one step, hardly within all of them.
+  // The gradient along a random direction against central differences of @loss, `stop` held still.
+  // A kink or a jump may lie within one step, hardly within all of them.
   void derivative(const PassCheck& check, std::string_view pass, const Program& p) {
     const FunctionId loss = p.find("loss");
     const BundleId bundle = taken_bundle(p, loss, "p");
@@ -231,7 +239,7 @@ class Examination {
       nearest = std::min(nearest, std::abs((side[0] - side[1]) / (2 * h) - along));
       if (nearest <= 1e-5 * size) return;
     }
-    if (nearest > 1e-3 * size + 1e-8)
+    if (nearest > 1e-4 * size + 1e-8)
       differ(fmt::format("{} (derivative)", pass),
              fmt::format("along a direction {:.6e}, off by {:.1e}", along, nearest));
     else
@@ -275,7 +283,9 @@ class Examination {
       const Array *exact = find(reference_, name), &have = (*got)[i];
       if (exact == nullptr) continue;
       const double off = rms(*exact, &have), size = rms(*exact, nullptr);
-      const auto within = [&](double noise) { return off <= margin_32 * noise + 8 * noise_32 * size; };
+      const auto within = [&](double noise) {
+        return off <= margin_32 * noise + 8 * noise_32 * size;
+      };
       if (within(0)) continue;
       const double noise = noise_of(check, name, noise_32, 3, true);
       if (within(noise)) continue;
@@ -284,7 +294,8 @@ class Examination {
         ++outcome.unstable;
         continue;
       }
-      return differ(where, fmt::format("{}: rms error {:.1e} of {:.1e}, by noise {:.1e}", name, off, size, noise));
+      return differ(where, fmt::format("{}: rms error {:.1e} of {:.1e}, by noise {:.1e}", name, off,
+                                       size, noise));
     }
   }
 
@@ -299,7 +310,7 @@ class Examination {
     for (const std::string& pass : passes_) {
       const bool must = std::find(std::begin(needed), std::end(needed), pass) != std::end(needed);
       if (!must && random_.chance(0.5)) {
-        left_out += (left_out.empty() ? "" : ", ") + pass;
+        left_out += fmt::format("{}{}", left_out.empty() ? "" : ", ", pass);
         continue;
       }
       Result<Program> next = run_pass(p, pass, host_target());
@@ -307,11 +318,11 @@ class Examination {
       p = std::move(*next);
       compare(*check, pass, p);
       if (!outcome.ok()) {
-        outcome.where += " without " + left_out;
+        outcome.where += fmt::format(" without {}", left_out);
         return;
       }
     }
-    compile(p, *check, "compiled without " + left_out);
+    compile(p, *check, fmt::format("compiled without {}", left_out));
   }
 
   const Question& q_;

@@ -1,5 +1,5 @@
-// Owns what is asked of one model: that every pass keeps its values, in the interpreter, and that the
-// compiled step gives them too, by the default passes and by a random choice of them.
+// Owns what is asked of one model: that every pass keeps its values, in the interpreter, and that
+// the compiled step gives them too, by the default passes and by a random choice of them.
 #pragma once
 
 #include <array>
@@ -16,13 +16,13 @@ enum class Verdict : std::uint8_t { right, refused, differs, failed, not_finite 
 
 struct Outcome {
   Verdict verdict = Verdict::right;
-  std::string where;    // the pass, or "compiled", or "compiled without …"
-  std::string message;  // the value and both sides, or what was refused
+  std::string where;      // the pass, or "compiled", or "compiled without …"
+  std::string message;    // the value and both sides, or what was refused
   bool gradient = false;  // some element is not 0
   bool compiled = false, compilable = true;
-  int unstable = 0;       // differences that rounding explains
-  std::array<bool, opcode_count> ops{};     // that some stage has
-  std::array<bool, claim_count> claims{};   // that some stage has as `fused`
+  int unstable = 0;                        // differences that rounding explains
+  std::array<bool, opcode_count> ops{};    // that some stage has
+  std::array<bool, claim_count> claims{};  // that some stage has as `fused`
   bool ok() const { return verdict == Verdict::right; }
   // What a smaller program must share to fail in the same way.
   std::string signature() const;
@@ -32,9 +32,9 @@ struct Compilers;  // kernels and workers, shared by all programs of a process
 
 struct Question {
   std::uint64_t seed = 0;
-  bool compiled = false;   // also compiled, and passes chosen at random
-  bool wide = false;       // reals of 64 bits (interpreted)
-  int fault = 0;           // inject this one (faults.h) where it can be
+  bool compiled = false;       // also compiled, and passes chosen at random
+  bool wide = false;           // reals of 64 bits (interpreted)
+  int fault = 0;               // inject this one (faults.h) where it can be
   double* injected = nullptr;  // then: 0 not, 1 injected, 2 found
 };
 

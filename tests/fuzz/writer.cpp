@@ -24,8 +24,9 @@ int Writer::make_axis(int extent, bool in_header) {
   std::vector<std::string> free;
   for (const std::string& n : axis_names)
     if (std::find(taken_.begin(), taken_.end(), n) == taken_.end()) free.push_back(n);
-  const std::string name =
-      free.empty() ? fmt::format("a{}", counter_++) : random_.chance(0.5) ? free[0] : random_.of(free);
+  const std::string name = free.empty()          ? fmt::format("a{}", counter_++)
+                           : random_.chance(0.5) ? free[0]
+                                                 : random_.of(free);
   taken_.push_back(name);
   axes_.push_back({name, extent});
   if (in_header)
@@ -91,7 +92,8 @@ Expr Writer::small_number() {
   return number(random_.of(numbers));
 }
 Expr Writer::position(int axis) const {
-  return {name(axis), true, Sort::integer, {axis}, 0, static_cast<double>(extent(axis) - 1), false, true};
+  return {name(axis), true, Sort::integer, {axis}, 0, static_cast<double>(extent(axis) - 1),
+          false,      true};
 }
 
 std::string Writer::inner(const Expr& e) {
@@ -107,11 +109,18 @@ Expr Writer::binary(std::string_view sign, const Expr& x, const Expr& y) {
   const bool commutes = sign == "+" || sign == "*" || sign == "max" || sign == "min";
   const bool turned = commutes && random_.chance(0.4);
   const Expr &a = turned ? y : x, &b = turned ? x : y;
-  Expr out{"", false, Sort::real, both(a.axes, b.axes), 0, 0, a.trained || b.trained,
+  Expr out{"",
+           false,
+           Sort::real,
+           both(a.axes, b.axes),
+           0,
+           0,
+           a.trained || b.trained,
            a.positional && b.positional};
   // A number without a fraction counts as an integer beside integers.
   const auto whole = [](const Expr& e) {
-    return e.sort == Sort::integer || (e.positional && e.axes.empty() && e.low == std::floor(e.low));
+    return e.sort == Sort::integer ||
+           (e.positional && e.axes.empty() && e.low == std::floor(e.low));
   };
   if (whole(a) && whole(b) && sign != "/" && sign != "pow") out.sort = Sort::integer;
   if (sign == "max" || sign == "min" || sign == "pow") {
@@ -142,7 +151,13 @@ Expr Writer::binary(std::string_view sign, const Expr& x, const Expr& y) {
 
 Expr Writer::call(std::string_view function, const Expr& a) {
   ++operations_;
-  Expr out{fmt::format("{}({})", function, a.text), true, Sort::real, a.axes, -1, 1, a.trained,
+  Expr out{fmt::format("{}({})", function, a.text),
+           true,
+           Sort::real,
+           a.axes,
+           -1,
+           1,
+           a.trained,
            a.positional};
   const auto range = [&](double low, double high) {
     out.low = low;
@@ -176,7 +191,8 @@ Expr Writer::choose(const Expr& c, const Expr& a, const Expr& b) {
 Expr Writer::brought_within(Expr e, double most) {
   if (e.most() <= most) return e;
   switch (random_.below(5)) {
-    case 0: return binary("*", e, number(std::floor(most / e.most() * 1000 + 1) / 1000));
+    case 0:
+      return binary("*", e, number(std::floor(most / e.most() * 1000 + 1) / 1000));
     case 1:
       return most < 1 ? binary("*", call("tanh", e), number(most)) : call("tanh", e);
     case 2:
@@ -188,7 +204,8 @@ Expr Writer::brought_within(Expr e, double most) {
       out.high = 1;
       return most < 1 ? binary("*", out, number(most)) : out;
     }
-    default: return binary("max", binary("min", e, number(most)), number(-most));
+    default:
+      return binary("max", binary("min", e, number(most)), number(-most));
   }
 }
 
@@ -199,18 +216,23 @@ Expr Writer::positive(const Expr& e) {
       square.low = 0;
       return binary("+", square, number(0.5));
     }
-    case 1: return call("exp", brought_within(e, 1.5));
-    case 2: return binary("+", call("abs", e), number(0.3));
-    case 3: return binary("+", call("tanh", e), number(1.5));
-    default: return binary("+", binary("max", e, number(0)), number(0.7));
+    case 1:
+      return call("exp", brought_within(e, 1.5));
+    case 2:
+      return binary("+", call("abs", e), number(0.3));
+    case 3:
+      return binary("+", call("tanh", e), number(1.5));
+    default:
+      return binary("+", binary("max", e, number(0)), number(0.7));
   }
 }
 
-Expr Writer::reduced(std::string_view name, const Axes& over, const Expr& e, std::string_view where) {
+Expr Writer::reduced(std::string_view name, const Axes& over, const Expr& e,
+                     std::string_view where) {
   ++operations_;
-  Expr out = of_text(fmt::format("{}{}({}{}{})", name, list(over), e.text,
-                                 where.empty() ? "" : " where ", where),
-                     without(e.axes, over), e.low, e.high, e.trained);
+  Expr out = of_text(
+      fmt::format("{}{}({}{}{})", name, list(over), e.text, where.empty() ? "" : " where ", where),
+      without(e.axes, over), e.low, e.high, e.trained);
   const double n = elements(over);
   if (name == "sum") {
     out.low = std::min(0.0, e.low * n);
@@ -245,7 +267,8 @@ Expr Writer::product_sum(const Axes& over, std::vector<Expr> factors) {
     ++operations_;
   }
   most /= std::max(1.0, std::sqrt(elements(over)));  // terms of both signs
-  return of_text(fmt::format("sum{}({})", list(over), text), without(axes, over), -most, most, trained);
+  return of_text(fmt::format("sum{}({})", list(over), text), without(axes, over), -most, most,
+                 trained);
 }
 
 Expr Writer::use(std::size_t value) {
@@ -290,7 +313,8 @@ bool Writer::any_real(Expr& out, int least_axes, int most_elements) {
 bool Writer::real_within(const Axes& axes, Expr& out) {
   std::vector<std::size_t> all;
   for (std::size_t i = 0; i < values_.size(); ++i)
-    if (const Expr& e = values_[i].expr; e.sort == Sort::real && !e.axes.empty() && covers(axes, e.axes))
+    if (const Expr& e = values_[i].expr;
+        e.sort == Sort::real && !e.axes.empty() && covers(axes, e.axes))
       all.push_back(i);
   if (all.empty()) return false;
   out = use(random_.of(all));
@@ -311,7 +335,8 @@ bool Writer::real_covering(const Axes& axes, Expr& out) {
 Expr Writer::parameter(const Axes& axes, double low, double high) {
   const std::string w = fresh("w");
   const Axes order = shuffled(axes);
-  line(fmt::format("param {}{} ~ normal({})", w, list(order), random_.chance(0.5) ? "0.3" : "0.02"));
+  line(
+      fmt::format("param {}{} ~ normal({})", w, list(order), random_.chance(0.5) ? "0.3" : "0.02"));
   Expr e = of_text(w, order, low, high, true);
   if (scopes_.empty()) values_.push_back({w, e, false, 1});
   return e;

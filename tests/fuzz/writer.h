@@ -1,6 +1,6 @@
-// Owns what the generator's parts share: typed expressions with intervals, the values in scope, and the
-// lines written so far. writer.cpp has expressions and values; plain.cpp, reads.cpp, fused.cpp and
-// attention.cpp kinds of statements, generator.cpp chooses among these.
+// Owns what the generator's parts share: typed expressions with intervals, the values in scope, and
+// the lines written so far. writer.cpp has expressions and values; plain.cpp, reads.cpp, fused.cpp
+// and attention.cpp kinds of statements, generator.cpp chooses among these.
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ struct Expr {
 
 struct Value {
   std::string name;
-  Expr expr;  // its text is the name
+  Expr expr;          // its text is the name
   bool bound = true;  // by a statement, so that it may be bound again; not a parameter or input
   int uses = 0;
 };
@@ -64,7 +64,7 @@ class Writer {
   Expr number(double x) const;
   Expr small_number();
   Expr position(int axis) const;
-  std::string inner(const Expr& e);  // in brackets unless an atom
+  std::string inner(const Expr& e);                                  // in brackets unless an atom
   Expr binary(std::string_view sign, const Expr& a, const Expr& b);  // + - * / // % max min pow
   Expr call(std::string_view function, const Expr& a);
   Expr choose(const Expr& c, const Expr& a, const Expr& b);  // select(c, a, b)
