@@ -105,7 +105,8 @@ Verb dump_verb(CLI::App& root) {
   app->add_flag("--list-stages", o->list_stages, "print the stages, one a line");
   app->add_option("--after", o->after, "the program behind this pass instead (names: gradc opt --list)");
   app->add_option("--function", o->function, "this function and what it calls (default: @step)");
-  app->add_flag("--brief", o->brief, "without locations; bundles and bodies of fused operations as { … }");
+  app->add_flag("--brief", o->brief, "without locations; bundles and bodies of fused operations as { … }; the plan's costs ahead");
+  app->add_flag("--math", o->math, "the gradient (--stage=grad) as mathematics, in the language of the models");
   app->add_option("--target", c->target, "avx512, avx2 or portable");
   return {app, [c, o, app] {
             if (!o->list_stages && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE, or --list-stages"));

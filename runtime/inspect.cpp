@@ -7,6 +7,7 @@
 #include "codegen/codegen.h"
 #include "ir/text.h"
 #include "ir/verify.h"
+#include "passes/math.h"
 #include "passes/pipeline.h"
 #include "runtime/step.h"
 #include "runtime/verbs.h"
@@ -80,6 +81,12 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
     *program = std::move(behind);
   }
   if (row->name == "llvm" || row->name == "asm") return kernels_text(*program, row->name == "asm", *target);
+  if (o.math) {
+    const std::string name = o.function.empty() ? "grad" : o.function.substr(o.function.starts_with("@"));
+    if (row->name != "grad" || !o.after.empty()) return failure(Exit::usage, "--math goes with --stage=grad");
+    if (!program->find(name).valid()) return failure(Exit::usage, fmt::format("there is no function `{}` at this stage", name));
+    return math_text(*program, name);
+  }
   PrintOptions print_options{.locations = !o.brief, .bodies = !o.brief, .functions = {}};
   if (!o.function.empty()) {
     const std::string name = o.function.starts_with("@") ? o.function.substr(1) : o.function;

@@ -77,6 +77,15 @@ TEST_CASE("a message has its place, the line and a caret") {
   CHECK(r.output.find('^') != std::string::npos);
 }
 
+TEST_CASE("dump --math: the gradient as mathematics, and what it goes with") {
+  const Ran r = gradc("dump " + mini + " --stage=grad --math");
+  CHECK(r.code == 0);
+  CHECK(r.output.find("\nd_k[b s e] = sum[t](q * ") != std::string::npos);
+  CHECK(gradc("dump " + mini + " --stage=grad --math --function=@update").code == 0);
+  CHECK(gradc("dump " + mini + " --stage=grad --math --function=@nothing").code == 2);
+  CHECK(gradc("dump " + mini + " --stage=plan --math").code == 2);
+}
+
 TEST_CASE("every IR stage of every shipped model goes through opt unchanged") {
   runtime_test::Scratch scratch;
   const std::string stages = gradc("dump --list-stages").output;
