@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ir/verify.h"
+#include "passes/recompute.h"
 
 namespace gradc {
 namespace {
@@ -46,6 +47,14 @@ std::string no_update(const Program& program) {
   return "";
 }
 
+// Bytes of activations once the passes behind `recompute` have run.
+std::int64_t planned_activations(const Program& program, const Pipeline& options) {
+  const Program chunked = chunk(program, options.target, nullptr, options.chunks);
+  const Program planned = plan(group(chunked, options.target), options.target, options.entry);
+  return summarize_plan(planned, planned.find(options.entry))
+      .bytes[static_cast<std::size_t>(Arena::activations)];
+}
+
 }  // namespace
 
 Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
@@ -75,6 +84,12 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   }
   if (options.until == Stage::grad) return p;
 
+  if (options.memory_budget > 0 && (options.entry == "step" || options.entry == "grad"))
+    then("recompute", [&](const Program& x) {
+      return recompute(
+          x, options.memory_budget,
+          [&](const Program& y) { return planned_activations(y, options); }, options.remarks);
+    });
   then("chunk", [&](const Program& x) -> Result<Program> {
     return chunk(x, options.target, options.remarks, options.chunks);
   });
@@ -91,6 +106,7 @@ const std::vector<PassInfo>& pass_list() {
       {"simplify", "fold, merge, drop what is dead, apply the rules of passes/rules.def"},
       {"differentiate", "add @grad, the gradient of @loss by its parameters"},
       {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
+      {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
       {"chunk", "run a loss over a large vocabulary in chunks of rows"},
       {"group", "form kernels: launches of definitions shared by structure"},
       {"plan",
@@ -109,6 +125,7 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
         return failure(Exit::text, std::move(why));
       return add_update(program);
     }
+    if (pass == "recompute") return recompute_turns(program, recomputable_turns(program));
     if (pass == "chunk") return chunk(program, target);
     if (pass == "group") return group(program, target);
     if (pass == "plan") {

@@ -15,6 +15,7 @@ struct Pipeline {
   Stage until = Stage::plan;
   std::string_view entry = "step";        // what `plan` plans
   ChunkOptions chunks;                    // of the loss
+  std::int64_t memory_budget = 0;         // bytes of activations of @step or @grad; 0: none
   bool verify = true;                     // after every pass
   std::vector<Remark>* remarks = nullptr; // what was decided and why
   // Called after each pass with its name; for `dump --after` and `check --passes`. May be empty.

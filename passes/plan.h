@@ -74,5 +74,15 @@ Function inline_calls(Program& program, std::string_view entry);
 // The planned function; appends copy kernels to `program`.
 Function lay_out(Program& program, const Function& flat);
 
+// One value that a launch of a planned function writes into the activation arena: alive from its
+// launch to its last reader, positions of the body, both included; the body's length if it is a
+// result. Where a launch writes over it, its life ends before that launch.
+struct Life {
+  ValueId value;
+  std::int64_t bytes, first, last;
+  bool overwritten = false;
+};
+std::vector<Life> lives(const Function& planned);
+
 }  // namespace planning
 }  // namespace gradc

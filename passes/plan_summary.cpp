@@ -9,6 +9,7 @@
 #include "ir/text_names.h"
 #include "ir/typing.h"
 #include "passes/passes.h"
+#include "passes/plan.h"
 
 namespace gradc {
 namespace {
@@ -20,51 +21,6 @@ std::int64_t end_of(const Function& f, ValueId v) {
   for (int i = 0; i < t.axes.size(); ++i)
     last += f.placed[v.index].strides[static_cast<std::size_t>(i)] * (f.extent(t.axes[i]) - 1);
   return f.placed[v.index].offset + (last + 1) * bytes(t.dtype);
-}
-
-// One value that a launch writes into the activation arena, alive from its launch to its last
-// reader.
-struct Life {
-  ValueId value;
-  std::int64_t bytes, first, last;
-};
-
-bool looks_only(const Op& op) {
-  return op.code == Opcode::concat_ || op.code == Opcode::flat_ ||
-         (facts(op.code).kind == Kind::view && op.code != Opcode::expand_ &&
-          op.operands.size() == 1);
-}
-
-std::vector<Life> lives(const Function& f) {
-  const std::vector<OpId>& ops = f.body().ops;
-  const std::int64_t n = static_cast<std::int64_t>(ops.size());
-  std::vector<std::int64_t> last(f.values.size(), -1);
-  for (ValueId v : f.body().results) last[v.index] = n;
-  for (std::int64_t t = n; t-- > 0;) {
-    const Op& op = f.op(ops[static_cast<std::size_t>(t)]);
-    const std::int64_t need = looks_only(op) ? last[op.results[0].index] : t;
-    for (ValueId v : op.operands) last[v.index] = std::max(last[v.index], need);
-  }
-  std::vector<Life> out;
-  std::map<std::uint32_t, std::size_t> by_value;
-  for (std::int64_t t = 0; t < n; ++t) {
-    const Op& op = f.op(ops[static_cast<std::size_t>(t)]);
-    if (looks_only(op)) continue;
-    for (ValueId v : op.results) {
-      const Placement& p = f.placed[v.index];
-      if (p.arena != Arena::activations) continue;
-      // Written over an operand: that one's bytes are this one's.
-      for (ValueId x : op.operands)
-        if (const auto it = by_value.find(x.index); it != by_value.end() && last[x.index] == t &&
-                                                    f.placed[x.index].arena == p.arena &&
-                                                    f.placed[x.index].offset == p.offset)
-          out[it->second].last = t - 1;
-      by_value[v.index] = out.size();
-      out.push_back(
-          {v, f.elements(f.type(v)) * bytes(f.type(v).dtype), t, std::max(last[v.index], t)});
-    }
-  }
-  return out;
 }
 
 }  // namespace
@@ -97,9 +53,9 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
     s.cost.bytes += w.cost.bytes;
   }
 
-  const std::vector<Life> all = lives(f);
+  const std::vector<planning::Life> all = planning::lives(f);
   std::map<std::int64_t, std::int64_t> change;  // of the bytes alive, by time
-  for (const Life& l : all) {
+  for (const planning::Life& l : all) {
     change[l.first] += l.bytes;
     change[l.last + 1] -= l.bytes;
   }
@@ -113,7 +69,7 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
   }
   text::Layouts layouts(program);
   const text::ValueNames names(program, f, layouts);
-  for (const Life& l : all)
+  for (const planning::Life& l : all)
     if (l.first <= peak_at && peak_at <= l.last)
       s.at_peak.push_back(
           {fmt::format("{}: {}", names[l.value], describe(program, f, f.type(l.value))), l.bytes});

@@ -86,11 +86,13 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   lowering->values = {"loss"};
   Result<Target> target = chosen_target(common);
   if (!target) return target.failure();
+  Result<std::int64_t> budget = chosen_budget(common);
+  if (!budget) return budget.failure();
   Result<ModelFile> model = load_model(common, sources, *lowering);
   if (!model) return model.failure();
   const double front_s = since(begin);
   Result<std::unique_ptr<Session>> opened =
-      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .train = true});
+      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .memory_budget = *budget});
   if (!opened) return opened.failure();
   Session& s = **opened;
   const double compile_s = front_s + s.passes_s + s.report.compile_s + s.report.link_s;

@@ -40,6 +40,9 @@ void add_machine(CLI::App& app, Common& c) {
   app.add_flag_callback("--no-cache", [] {}, "compile every kernel anew (there is no cache on disk)");
 }
 
+void add_budget(CLI::App& app, Common& c) {
+  app.add_option("--memory-budget", c.memory_budget, "of a step's activations: 800M, 1.5G; turns of `repeat` are recomputed until it is met")->type_name("BYTES");
+}
 void add_seed(CLI::App& app, Common& c) { app.add_option("--seed", c.seed, "of initial values, order of the data, and draws"); }
 void add_json(CLI::App& app, Common& c) { app.add_flag("--json", c.json, "one JSON object a line on stdout"); }
 
@@ -62,6 +65,7 @@ Verb train_verb(CLI::App& root) {
   app->add_option("--until", o->until, "stop once the validation loss is below: `bigram` (the entropy of pairs of bytes) or a number");
   app->add_option("--weights", o->weights, "start from a safetensors file");
   app->add_option("--ignore", o->ignore, "stored names (`*` is any text) that may be missing or unexpected there")->expected(1, -1);
+  add_budget(*app, *c);
   add_machine(*app, *c);
   add_json(*app, *c);
   return {app, [c, o] { return train(*c, *o); }};
@@ -107,6 +111,7 @@ Verb dump_verb(CLI::App& root) {
   app->add_option("--function", o->function, "this function and what it calls (default: @step)");
   app->add_flag("--brief", o->brief, "without locations; bundles and bodies of fused operations as { … }; the plan's costs ahead");
   app->add_flag("--math", o->math, "the gradient (--stage=grad) as mathematics, in the language of the models");
+  add_budget(*app, *c);
   app->add_option("--target", c->target, "avx512, avx2 or portable");
   return {app, [c, o, app] {
             if (!o->list_stages && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE, or --list-stages"));
@@ -165,6 +170,7 @@ Verb bench_verb(CLI::App& root) {
   app->add_flag("--profile", o->profile, "milliseconds, GFLOP/s and GB/s of each kernel");
   app->add_option("--weights", o->weights, "start from a safetensors file");
   add_seed(*app, *c);
+  add_budget(*app, *c);
   add_machine(*app, *c);
   add_json(*app, *c);
   return {app, [c, o] { return bench(*c, *o); }};

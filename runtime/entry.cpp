@@ -20,11 +20,13 @@ BundleId argument_bundle(const Program& program, std::string_view function, std:
 
 Result<Entry> Entry::plan(const Program& program, const Pipeline& options) {
   const std::string_view entry = options.entry;
-  Result<Program> planned = run_pipeline(program, options);
+  Entry e;
+  Pipeline pipeline = options;
+  pipeline.remarks = &e.remarks_;
+  Result<Program> planned = run_pipeline(program, pipeline);
   if (!planned) return planned.failure();
   if (const std::string what = unsupported(*planned, entry); !what.empty())
     return failure(Exit::usage, what + ": `gradcheck` and `run --interpret` do");
-  Entry e;
   e.program_ = std::move(*planned);
   e.id_ = e.program_.find(entry);
   if (!e.id_.valid()) return failure(Exit::internal, fmt::format("the plan lost @{}", entry));
@@ -114,7 +116,7 @@ Result<std::unique_ptr<Session>> Session::open(const Program& program, const Opt
 }
 
 Pipeline Session::pipeline(std::string_view entry) const {
-  return {.target = options_.target, .entry = entry, .chunks = options_.chunks};
+  return {.target = options_.target, .entry = entry, .chunks = options_.chunks, .memory_budget = options_.memory_budget};
 }
 
 Result<Done> Session::allocate(std::int64_t activations) {

@@ -20,6 +20,7 @@ class Entry {
   const Program& program() const { return program_; }
   const Function& function() const { return program_.function(id_); }
   const PlanSummary& summary() const { return summary_; }
+  const std::vector<Remark>& remarks() const { return remarks_; }
 
   Result<Done> load(KernelStore& store, Pool& pool, Bases shared, LoadReport& report);
   void run() { step_->run(); }
@@ -39,6 +40,7 @@ class Entry {
   Program program_;
   FunctionId id_;
   PlanSummary summary_;
+  std::vector<Remark> remarks_;                        // what the passes decided
   std::unique_ptr<Step> step_;
   Mapping in_, out_;
   Bases bases_{};
@@ -52,6 +54,7 @@ class Session {
     int threads = 1;
     bool train = true;              // state for @step, else @eval alone
     ChunkOptions chunks{};          // of the loss
+    std::int64_t memory_budget = 0; // bytes of @step's activations; 0: none
   };
   // `program` is the frontend's. Parameters are zero until they are filled.
   static Result<std::unique_ptr<Session>> open(const Program& program, const Options& options);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -48,6 +49,21 @@ Result<Target> chosen_target(const Common& common) {
 }
 
 int chosen_threads(const Common& common) { return common.threads > 0 ? common.threads : available_processors(); }
+
+Result<std::int64_t> chosen_budget(const Common& common) {
+  const std::string& text = common.memory_budget;
+  if (text.empty()) return std::int64_t{0};
+  double value = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  const std::string_view unit(end, static_cast<std::size_t>(last - end));
+  double scale = 0;
+  for (const auto& [name, s] : {std::pair<std::string_view, double>{"", 1}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9}})
+    if (unit == name) scale = s;
+  if (error != std::errc() || !(value * scale >= 1) || !(value * scale < 0x1p62))
+    return failure(Exit::usage, fmt::format("--memory-budget takes bytes, such as 800M or 1.5G, not `{}`", text));
+  return static_cast<std::int64_t>(value * scale);
+}
 
 Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet) {
   Result<std::string> text = read_text(common.file);

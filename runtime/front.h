@@ -19,6 +19,7 @@ struct Common {
   int threads = 0;                               // 0: all that this process may use
   std::string target;                            // empty: the best that the machine runs
   std::string precision = "f32";
+  std::string memory_budget;                     // bytes of activations, `800M`; empty: no budget
   bool json = false;
 };
 
@@ -35,6 +36,7 @@ Result<std::string> read_text(const std::string& path);   // exit 3; '-' is stdi
 Result<LowerOptions> lower_options(const Common& common); // parses --set; exit 2
 Result<Target> chosen_target(const Common& common);       // exit 2
 int chosen_threads(const Common& common);
+Result<std::int64_t> chosen_budget(const Common& common); // bytes, 0: none; K, M, G are powers of ten; exit 2
 
 // Renders to stderr and gives the exit code.
 int report(const Sources& sources, const Failure& failure);

@@ -63,7 +63,10 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   Result<ModelFile> model = load_model(common, sources, *lowering);
   if (!model) return model.failure();
   if (row->name == "ast") return print_model(*model->file);
-  Pipeline pipeline{.target = *target, .until = row->until};
+  Result<std::int64_t> budget = chosen_budget(common);
+  if (!budget) return budget.failure();
+  std::vector<Remark> remarks;
+  Pipeline pipeline{.target = *target, .until = row->until, .memory_budget = *budget, .remarks = &remarks};
   Program behind;
   bool found = false;
   if (!o.after.empty()) {
@@ -97,7 +100,8 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   }
   std::string text;
   if (o.brief && row->name == "plan" && o.after.empty()) {
-    const std::string summary = summary_text(summarize_plan(*program, program->find("step")));
+    std::string summary = summary_text(summarize_plan(*program, program->find("step")));
+    for (const Remark& r : remarks) summary += r.message + "\n";
     for (std::size_t at = 0, end; at < summary.size(); at = end + 1) {
       end = summary.find('\n', at);
       text += fmt::format("# {}\n", std::string_view(summary).substr(at, end - at));

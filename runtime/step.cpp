@@ -133,14 +133,21 @@ Result<Step> Step::load(const Program& program, FunctionId planned, KernelStore&
   if (!scratch) return scratch.failure();
   step.scratch_ = std::move(*scratch);
   step.shared_ = step.scratch_.data();
+  if (poison_wanted()) step.poison_ = Poison::of(f, bases);
   for (int w = 0; w < pool.size(); ++w)
     step.local_.push_back(step.shared_ + rounded(shared) + rounded(local) * static_cast<std::size_t>(w));
   return step;
 }
 
+void Step::poison_behind(int worker, std::size_t launch) {
+  if (worker == 0) poison(poison_->behind[launch]);
+  pool_->barrier();
+}
+
 void Step::execute(int worker, bool timed) {
   const int workers = pool_->size();
-  for (Launch& l : launches_) {
+  for (std::size_t n = 0; n < launches_.size(); ++n) {
+    Launch& l = launches_[n];
     const auto begin = timed && worker == 0 ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
     for (int phase = 0; phase < l.kernel.phases; ++phase) {
       if (l.kernel.parallel)
@@ -150,10 +157,12 @@ void Step::execute(int worker, bool timed) {
       pool_->barrier();
     }
     if (timed && worker == 0) l.seconds += seconds_since(begin);
+    if (poison_) poison_behind(worker, n);
   }
 }
 
 void Step::run() {
+  if (poison_) poison(poison_->before);
   pool_->run([this](int worker) { execute(worker, false); });
 }
 void Step::run_timed() {

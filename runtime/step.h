@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "passes/cost.h"
 #include "runtime/jit.h"
 #include "runtime/memory.h"
+#include "runtime/poison.h"
 #include "runtime/pool.h"
 
 namespace gradc {
@@ -52,7 +54,7 @@ class Step {
   // program is not needed afterwards.
   static Result<Step> load(const Program& program, FunctionId planned, KernelStore& store, Pool& pool, const Bases& bases,
                            LoadReport& report);
-  void run();
+  void run();                        // with GRADC_POISON=1 dead values are overwritten (runtime/poison.h)
 
   // Per launch, for profiles: name of the kernel, and after run_timed() its seconds.
   struct Launch {
@@ -67,11 +69,13 @@ class Step {
 
  private:
   void execute(int worker, bool timed);
+  void poison_behind(int worker, std::size_t launch);
   Pool* pool_ = nullptr;
   std::vector<Launch> launches_;
   Mapping scratch_;
   std::byte* shared_ = nullptr;
   std::vector<std::byte*> local_;
+  std::optional<Poison> poison_;
 };
 
 }  // namespace gradc

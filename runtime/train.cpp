@@ -154,6 +154,10 @@ void introduce(const Run& run) {
   fmt::print(stderr, "parameters   {} in {} tensors\n", with_commas(n), leaf_count(p, run.session->bundle()));
   fmt::print(stderr, "memory       {} parameters, gradients and moments, {} activations\n", human_bytes(n * 16),
              human_bytes(bytes(Arena::activations)));
+  for (const Remark& r : run.session->step().remarks()) fmt::print(stderr, "             {}\n", r.message);
+  for (std::size_t i = 0; i < std::min<std::size_t>(plan.at_peak.size(), 10); ++i)
+    fmt::print(stderr, "             {} {} {}\n", i == 0 ? "at the peak:" : "            ",
+               human_bytes(plan.at_peak[i].bytes), plan.at_peak[i].value);
   fmt::print(stderr, "target       {}, {} threads\n", host_target().name, chosen_threads(run.common));
   fmt::print(stderr, "step         {} launches of {} kernels; passes {:.0f} ms, LLVM {:.0f} ms, link {:.0f} ms\n",
              plan.launches, plan.kernels, 1e3 * run.session->passes_s, 1e3 * run.session->report.compile_s,
@@ -250,8 +254,10 @@ Result<Run> prepare(const Common& common, const TrainOptions& options, Sources& 
                                              model->model.program.text(i.name), i.high));
   Result<Target> target = chosen_target(common);
   if (!target) return target.failure();
-  Result<std::unique_ptr<Session>> session =
-      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .train = true});
+  Result<std::int64_t> budget = chosen_budget(common);
+  if (!budget) return budget.failure();
+  Result<std::unique_ptr<Session>> session = Session::open(
+      model->model.program, {.target = *target, .threads = chosen_threads(common), .memory_budget = *budget});
   if (!session) return session.failure();
   Run run{common, options, std::move(*model), *inputs, std::move(*corpus), std::move(*session), nullptr, nullptr, 0, 0};
   run.steps = run.model.model.program.training.steps;

@@ -1,0 +1,50 @@
+// Times of life in a planned function.
+#include <algorithm>
+#include <map>
+
+#include "passes/plan.h"
+
+namespace gradc::planning {
+namespace {
+
+bool looks_only(const Op& op) {
+  return op.code == Opcode::concat_ || op.code == Opcode::flat_ ||
+         (facts(op.code).kind == Kind::view && op.code != Opcode::expand_ &&
+          op.operands.size() == 1);
+}
+
+}  // namespace
+
+std::vector<Life> lives(const Function& f) {
+  const std::vector<OpId>& ops = f.body().ops;
+  const std::int64_t n = static_cast<std::int64_t>(ops.size());
+  std::vector<std::int64_t> last(f.values.size(), -1);
+  for (ValueId v : f.body().results) last[v.index] = n;
+  for (std::int64_t t = n; t-- > 0;) {
+    const Op& op = f.op(ops[static_cast<std::size_t>(t)]);
+    const std::int64_t need = looks_only(op) ? last[op.results[0].index] : t;
+    for (ValueId v : op.operands) last[v.index] = std::max(last[v.index], need);
+  }
+  std::vector<Life> out;
+  std::map<std::uint32_t, std::size_t> by_value;
+  for (std::int64_t t = 0; t < n; ++t) {
+    const Op& op = f.op(ops[static_cast<std::size_t>(t)]);
+    if (looks_only(op)) continue;
+    for (ValueId v : op.results) {
+      const Placement& p = f.placed[v.index];
+      if (p.arena != Arena::activations) continue;
+      // Written over an operand: that one's bytes are this one's.
+      for (ValueId x : op.operands)
+        if (const auto it = by_value.find(x.index); it != by_value.end() && last[x.index] == t &&
+                                                    f.placed[x.index].arena == p.arena &&
+                                                    f.placed[x.index].offset == p.offset)
+          out[it->second].last = t - 1, out[it->second].overwritten = true;
+      by_value[v.index] = out.size();
+      out.push_back(
+          {v, f.elements(f.type(v)) * bytes(f.type(v).dtype), t, std::max(last[v.index], t)});
+    }
+  }
+  return out;
+}
+
+}  // namespace gradc::planning
