@@ -117,6 +117,14 @@ bool Layout::bring_part(ValueId x, const Spot& place) {
   return here && bring(x, place);
 }
 
+// What forward saved, made long before, is not to hold a place within a larger buffer (a concat's,
+// of gradients) all that time: nothing else of the buffer is there yet.
+bool Layout::waits_long(ValueId x, std::int64_t t, const Spot& place) const {
+  constexpr std::int64_t long_ago = 32;  // launches, about a turn of a `repeat`
+  return buffers_[place.buffer].bytes > bytes_of(x) &&
+         t - position_[f_.value(x).def.index] > long_ago;
+}
+
 void Layout::reuse(const Op& op, std::int64_t t) {
   const Function& kernel = program_.function(op.attr.callee);
   std::vector<char> taken(op.operands.size(), 0);
@@ -129,7 +137,7 @@ void Layout::reuse(const Op& op, std::int64_t t) {
       if (taken[i] || !def.valid() || is_join(f_.op(def).code) || joined_[x.index] ||
           spots_[x.index].valid() || last_use_[x.index] != t ||
           bytes_of(x) != bytes_of(op.results[r]) || read_twice(op, x) ||
-          !may_overwrite(kernel, i, r))
+          !may_overwrite(kernel, i, r) || waits_long(x, t, place))
         continue;
       if (!bring(op.operands[i], turned(op, i, r, place))) continue;
       taken[i] = 1;

@@ -98,6 +98,7 @@ class Layout {
 
   // Results written over operands that die here: the operand gets the result's place.
   void reuse(const Op& op, std::int64_t t);
+  bool waits_long(ValueId x, std::int64_t t, const Spot& place) const;
   bool read_twice(const Op& op, ValueId x) const;
 
   // ---- forward (plan_write.cpp): the function with its copies
