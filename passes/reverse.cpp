@@ -85,7 +85,10 @@ void Reverse::recompute(OpId id) {
       stack.push_back({from_.value(op.operands[top.next]).def});  // invalidates top
       continue;
     }
-    copy_forward(top.op);
+    if (values_ == Values::given && op.code == Opcode::fused_ && extras_.contains(top.op.index))
+      copy_from_kept(top.op);
+    else
+      copy_forward(top.op);
     stack.pop_back();
   }
   to_.at = at;

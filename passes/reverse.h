@@ -138,6 +138,7 @@ class Reverse {
   void copy_call(OpId op);
   void copy_scan(OpId op);
   void copy_fused(OpId op);
+  void copy_from_kept(OpId op);
   std::vector<Type> extra_types(OpId op);
 
   // ---- cotangents

@@ -179,6 +179,29 @@ void Reverse::copy_fused(OpId id) {
   extras_[id.index] = {made.begin() + static_cast<std::ptrdiff_t>(op.results.size()), made.end()};
 }
 
+// The results once more, of what was kept and the operands: the region's operations behind both.
+void Reverse::copy_from_kept(OpId id) {
+  const Op& op = from_.op(id);
+  const Region& region = from_.regions[op.regions[0].index];
+  for (std::size_t i = 0; i < op.operands.size(); ++i)
+    map_.map(region.arguments[i], map_(op.operands[i]));
+  const std::vector<ValueId> kept = further(op, gradient_.of(from_id_, op));
+  for (std::size_t i = 0; i < kept.size(); ++i) map_.map(kept[i], extras(id)[i]);
+  std::vector<char> needed(from_.values.size(), 0);
+  for (ValueId v : region.results) needed[v.index] = 1;
+  const auto wanted = [&](OpId o) {
+    return std::any_of(from_.op(o).results.begin(), from_.op(o).results.end(),
+                       [&](ValueId v) { return needed[v.index] != 0 && !map_.mapped(v); });
+  };
+  for (auto o = region.ops.rbegin(); o != region.ops.rend(); ++o)
+    if (wanted(*o))
+      for (ValueId v : from_.op(*o).operands) needed[v.index] = 1;
+  for (OpId o : region.ops)
+    if (wanted(o)) map_.clone(o);
+  for (std::size_t i = 0; i < op.results.size(); ++i)
+    map_.map(op.results[i], map_(region.results[i]));
+}
+
 void Reverse::walk_fused(OpId id) {
   const Op& op = from_.op(id);
   const Derived& d = gradient_.of(from_id_, op);

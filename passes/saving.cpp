@@ -15,7 +15,12 @@ namespace {
 // A value's missing inputs are looked for no deeper than this; then the value itself is saved.
 constexpr std::size_t search_limit = 64;
 
-bool recomputes(Opcode code) {
+bool recomputes(const Op& op) {
+  const Opcode code = op.code;
+  if (code == Opcode::fused_) {
+    const Claim c = op.attr.claim;
+    return c == Claim::gelu || c == Claim::silu || c == Claim::layernorm || c == Claim::rmsnorm;
+  }
   switch (facts(code).kind) {
     case Kind::source:
     case Kind::unary:
@@ -44,12 +49,12 @@ class Chooser {
     const Region& body = f_.body();
     for (ValueId v : body.arguments) at_hand_[v.index] = 1;
     for (OpId o : body.ops)
-      if (!recomputes(f_.op(o).code))
+      if (!recomputes(f_.op(o)))
         for (ValueId v : f_.op(o).results)
           if (asked_[v.index]) save(v);
     for (OpId o : body.ops) {
       const Op& op = f_.op(o);
-      if (!recomputes(op.code)) continue;
+      if (!recomputes(op)) continue;
       for (ValueId v : op.results) {
         if (at_hand_[v.index]) continue;
         at_hand_[v.index] = std::all_of(op.operands.begin(), op.operands.end(),
@@ -70,7 +75,7 @@ class Chooser {
     std::vector<ValueId> found{v}, leaves;
     for (std::size_t next = 0; next < found.size(); ++next) {
       const Op& op = f_.op(f_.value(found[next]).def);
-      if (!recomputes(op.code)) {
+      if (!recomputes(op)) {
         leaves.push_back(found[next]);
         lacking += f_.elements(f_.type(found[next]));
         continue;

@@ -3,7 +3,8 @@
 // Backward reads some values of forward. Arguments are passed again, never saved. Results of
 // contractions, reductions, gathers, scatters, scans, calls and fused operations are saved. Sources
 // (random bits too: the same seed, step and site give the same bits), elementwise operations, views
-// and other reads are computed again, bit for bit the same, from what is at hand. If what is at
+// and other reads, and of fused operations activations and norms (from the statistics that they
+// keep), are computed again, bit for bit the same, from what is at hand. If what is at
 // hand does not suffice, either the value itself is saved or what it lacks, whichever has fewer
 // elements: of a layernorm over an argument the mean, of one over a sum of contractions the centred
 // value. Where both have as many, the value itself, until several together have more.
