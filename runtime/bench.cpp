@@ -59,6 +59,7 @@ std::string profile_text(Step& step, std::int64_t steps) {
   struct Row {
     std::int64_t calls = 0;
     double seconds = 0, flop = 0, bytes = 0;
+    std::int64_t computed = 0, tiles = 0, planes = 0;   // of attention's scores
   };
   std::map<std::string, Row> rows;
   double total = 0;
@@ -66,16 +67,26 @@ std::string profile_text(Step& step, std::int64_t steps) {
     Row& r = rows[l.name];
     ++r.calls;
     r.seconds += l.seconds / static_cast<double>(steps);
-    r.flop += l.cost.flop;
+    // What a mask leaves out is not counted as work.
+    r.flop += l.tiles > 0 ? l.cost.flop * static_cast<double>(l.tiles_computed) / static_cast<double>(l.tiles) : l.cost.flop;
+    r.computed += l.tiles_computed;
+    r.tiles += l.tiles;
+    r.planes += l.tiles > 0 ? l.kernel.tile_planes : 0;
     r.bytes += static_cast<double>(l.cost.bytes);
     total += l.seconds / static_cast<double>(steps);
   }
   std::vector<std::pair<std::string, Row>> sorted(rows.begin(), rows.end());
   std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
   std::string text = fmt::format("{:<28} {:>6} {:>9} {:>6} {:>9} {:>9}\n", "kernel", "calls", "ms", "%", "GFLOP/s", "GB/s");
-  for (const auto& [name, r] : sorted)
-    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.1f} {:>9.1f}\n", name, r.calls, 1e3 * r.seconds,
+  for (const auto& [name, r] : sorted) {
+    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.1f} {:>9.1f}", name, r.calls, 1e3 * r.seconds,
                         100 * r.seconds / total, r.flop / r.seconds / 1e9, r.bytes / r.seconds / 1e9);
+    if (r.planes > 0)
+      text += fmt::format("  {:g} of {:g} tiles in each of {} planes, {} of {}",
+                          static_cast<double>(r.computed) / static_cast<double>(r.planes),
+                          static_cast<double>(r.tiles) / static_cast<double>(r.planes), r.planes, r.computed, r.tiles);
+    text += "\n";
+  }
   return text + fmt::format("{:<28} {:>6} {:>9.3f}\n", "sum", "", 1e3 * total);
 }
 

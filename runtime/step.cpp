@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
@@ -71,7 +72,7 @@ Result<std::vector<KernelStore::Kernel>> KernelStore::get(const Program& program
     Compiled& c = **j.out;
     Result<KernelFn> fn = state_->jit->add(c);
     if (!fn) return fn.failure();
-    state_->kernels[j.key] = {*fn, c.phases, c.shared_bytes, c.local_bytes, c.parallel};
+    state_->kernels[j.key] = {*fn, c.phases, c.shared_bytes, c.local_bytes, c.parallel, c.tiles_at, c.tile_planes};
   }
   report.link_s += seconds_since(begin);
   report.compiled += static_cast<int>(jobs.size());
@@ -157,7 +158,21 @@ void Step::execute(int worker, bool timed) {
       pool_->barrier();
     }
     if (timed && worker == 0) l.seconds += seconds_since(begin);
+    if (timed && l.kernel.tiles_at >= 0) {
+      if (worker == 0) count_tiles(l);
+      pool_->barrier();   // before the next launch takes the scratch
+    }
     if (poison_) poison_behind(worker, n);
+  }
+}
+
+void Step::count_tiles(Launch& l) const {
+  l.tiles_computed = l.tiles = 0;
+  for (std::size_t w = 0; w < (l.kernel.parallel ? local_.size() : 1); ++w) {
+    std::int64_t counts[2];
+    std::memcpy(counts, local_[w] + l.kernel.tiles_at, sizeof counts);
+    l.tiles_computed += counts[0];
+    l.tiles += counts[1];
   }
 }
 

@@ -31,6 +31,7 @@ class KernelStore {
     int phases = 1;
     std::int64_t shared_bytes = 0, local_bytes = 0;
     bool parallel = true;
+    std::int64_t tiles_at = -1, tile_planes = 0;   // as in Compiled
   };
   explicit KernelStore(Target target);
   ~KernelStore();
@@ -63,13 +64,15 @@ class Step {
     std::vector<std::byte*> buffers;
     double seconds = 0;
     Cost cost;
+    std::int64_t tiles_computed = 0, tiles = 0;   // of attention, in the last timed run
   };
-  void run_timed();                  // adds each launch's wall time to its seconds
+  void run_timed();                  // adds each launch's wall time to its seconds; counts tiles
   std::vector<Launch>& launches() { return launches_; }
 
  private:
   void execute(int worker, bool timed);
   void poison_behind(int worker, std::size_t launch);
+  void count_tiles(Launch& launch) const;
   Pool* pool_ = nullptr;
   std::vector<Launch> launches_;
   Mapping scratch_;
