@@ -15,7 +15,11 @@ namespace {
 // What a pass gave, if the verifier finds no fault in it.
 Result<Program> checked(Program program, std::string_view pass) {
   const std::vector<Fault> faults = verify(program);
-  if (faults.empty()) return program;
+  if (faults.empty()) {
+    const std::string why = check_claims(program);
+    if (why.empty()) return program;
+    return failure(Exit::internal, fmt::format("after {}: {}", pass, why));
+  }
   return failure(Exit::internal, fmt::format("after {}: {} (and {} more)", pass, faults[0].message,
                                              faults.size() - 1));
 }
@@ -73,7 +77,9 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   if (options.until == Stage::ir) return p;
 
   then("simplify", simplified);
-  // Recognising attention, norms and their like stands here, and again behind the gradient.
+  then("fuse", [&](const Program& x) -> Result<Program> {
+    return fuse(x, options.fuse, options.remarks);
+  });
   if (options.until == Stage::fused) return p;
 
   if (trains) {
@@ -84,6 +90,10 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   }
   if (options.until == Stage::grad) return p;
 
+  // What has no kernel of its own has done its work: what it keeps is saved. Nothing simplifies
+  // behind this, so that what is computed again stays apart from the first time.
+  then("unfuse", [](const Program& x) -> Result<Program> { return unfuse(x, false); });
+  then("simplify", simplified);
   if (options.memory_budget > 0 && (options.entry == "step" || options.entry == "grad"))
     then("recompute", [&](const Program& x) {
       return recompute(
@@ -104,6 +114,8 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
 const std::vector<PassInfo>& pass_list() {
   static const std::vector<PassInfo> passes{
       {"simplify", "fold, merge, drop what is dead, apply the rules of passes/rules.def"},
+      {"fuse", "recognise softmax, attention, norms and their like (passes/fused.def)"},
+      {"unfuse", "put the definitions of fused operations in their places"},
       {"differentiate", "add @grad, the gradient of @loss by its parameters"},
       {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
       {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
@@ -119,6 +131,8 @@ const std::vector<PassInfo>& pass_list() {
 Result<Program> run_pass(const Program& program, std::string_view pass, const Target& target) {
   const auto run = [&]() -> Result<Program> {
     if (pass == "simplify") return simplify(program);
+    if (pass == "fuse") return fuse(program);
+    if (pass == "unfuse") return unfuse(program);
     if (pass == "differentiate") return differentiate(program);
     if (pass == "update") {
       if (std::string why = no_update(program); !why.empty())

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "passes/chunk.h"
+#include "passes/fuse.h"
 #include "passes/passes.h"
 
 namespace gradc {
@@ -14,9 +15,10 @@ struct Pipeline {
   Target target;
   Stage until = Stage::plan;
   std::string_view entry = "step";        // what `plan` plans
+  FuseOptions fuse;                       // what is not looked for
   ChunkOptions chunks;                    // of the loss
   std::int64_t memory_budget = 0;         // bytes of activations of @step or @grad; 0: none
-  bool verify = true;                     // after every pass
+  bool verify = true;                     // after every pass, with the claims of what is fused
   std::vector<Remark>* remarks = nullptr; // what was decided and why
   // Called after each pass with its name; for `dump --after` and `check --passes`. May be empty.
   std::function<void(std::string_view pass, const Program&)> after;

@@ -275,8 +275,9 @@ Result<Program> recompute(const Program& program, std::int64_t budget, const Mea
     for (const Run& r : runs_of(program, most)) {
       const Result<std::int64_t> with = bytes(behind + r.count), without = bytes(behind);
       if (!with || !without) break;
-      remarks->push_back(
-          {r.at, fmt::format("recomputed: {}: {} less", r.text(), human_bytes(*without - *with))});
+      remarks->push_back({.at = r.at,
+                          .text = fmt::format("recomputed: {}: {} less", r.text(),
+                                              human_bytes(*without - *with))});
       behind += r.count;
     }
   }

@@ -4,13 +4,17 @@
 #include <cstdint>
 #include <string>
 
-#include "ir/ids.h"
+#include "ir/op.h"
 
 namespace gradc {
 
 struct Remark {
-  LocId at;             // of the program that the pass gives; may be invalid
-  std::string message;  // a sentence without a full stop
+  LocId at;                   // of the program that the pass gives; may be invalid
+  Claim claim = Claim::none;  // of a candidate for fusion: as what
+  bool fused = false;
+  std::string function;       // where it stands; may be empty
+  std::string text;           // a sentence without a full stop, or (of a candidate) what it is over
+  std::string advice;         // what to change; may be empty
 };
 
 // "12.3 MB", "1.20 GB": powers of ten, as plans are stated.

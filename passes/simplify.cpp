@@ -189,7 +189,7 @@ void Simplifier::control(OpId id, const std::vector<char>& live) {
     clone_.map(v, to_.expand(clone_(v), clone_(from_.type(v)).axes));
   }
   if (op.regions.empty() || op.attr.claim != Claim::none) {
-    clone_.clone(id);
+    clone_.clone(id);  // a claimed region stays as its claim says it
   } else {
     // A fused or scan operation: its region is simplified by itself (nesting is bounded by the parsers).
     std::vector<RegionId> regions;

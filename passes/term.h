@@ -20,7 +20,7 @@ struct TermNode {
 
 // Nodes in order of construction; the last is the root.
 struct RuleTerm {
-  static constexpr int capacity = 14;
+  static constexpr int capacity = 28;
   std::array<TermNode, capacity> nodes{};
   int count = 0;
 
@@ -85,6 +85,7 @@ constexpr RuleTerm log(const RuleTerm& a) { return RuleTerm::apply(Opcode::log_,
 constexpr RuleTerm sqrt(const RuleTerm& a) { return RuleTerm::apply(Opcode::sqrt_, {a}); }
 constexpr RuleTerm rsqrt(const RuleTerm& a) { return RuleTerm::apply(Opcode::rsqrt_, {a}); }
 constexpr RuleTerm tanh(const RuleTerm& a) { return RuleTerm::apply(Opcode::tanh_, {a}); }
+constexpr RuleTerm erf(const RuleTerm& a) { return RuleTerm::apply(Opcode::erf_, {a}); }
 constexpr RuleTerm stop(const RuleTerm& a) { return RuleTerm::apply(Opcode::stop_, {a}); }
 constexpr RuleTerm select(const RuleTerm& a, const RuleTerm& b, const RuleTerm& e) { return RuleTerm::apply(Opcode::select_, {a, b, e}); }
 

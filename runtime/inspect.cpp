@@ -101,7 +101,8 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   std::string text;
   if (o.brief && row->name == "plan" && o.after.empty()) {
     std::string summary = summary_text(summarize_plan(*program, program->find("step")));
-    for (const Remark& r : remarks) summary += r.message + "\n";
+    for (const Remark& r : remarks)
+      if (r.claim == Claim::none) summary += r.text + "\n";
     for (std::size_t at = 0, end; at < summary.size(); at = end + 1) {
       end = summary.find('\n', at);
       text += fmt::format("# {}\n", std::string_view(summary).substr(at, end - at));

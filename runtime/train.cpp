@@ -107,7 +107,7 @@ Result<Done> save(Run& run, std::int64_t step) {
   if (o.out.empty()) return Done{};
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
-  if (error) return failure(Exit::file, fmt::format("{}: {}", o.out, error.message()));
+  if (error) return failure(Exit::file, fmt::format("{}: {}", o.out, error.text()));
   const Program& p = run.session->program();
   std::vector<BundleValues<float>> parts;
   if (run.session->bundle().valid()) parts.push_back({run.session->bundle(), run.session->parameters()});
@@ -154,7 +154,8 @@ void introduce(const Run& run) {
   fmt::print(stderr, "parameters   {} in {} tensors\n", with_commas(n), leaf_count(p, run.session->bundle()));
   fmt::print(stderr, "memory       {} parameters, gradients and moments, {} activations\n", human_bytes(n * 16),
              human_bytes(bytes(Arena::activations)));
-  for (const Remark& r : run.session->step().remarks()) fmt::print(stderr, "             {}\n", r.message);
+  for (const Remark& r : run.session->step().remarks())
+    if (r.claim == Claim::none) fmt::print(stderr, "             {}\n", r.text);
   for (std::size_t i = 0; i < std::min<std::size_t>(plan.at_peak.size(), 10); ++i)
     fmt::print(stderr, "             {} {} {}\n", i == 0 ? "at the peak:" : "            ",
                human_bytes(plan.at_peak[i].bytes), plan.at_peak[i].value);

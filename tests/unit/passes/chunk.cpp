@@ -76,7 +76,7 @@ TEST_CASE("chunk: goldens; each means the same in chunks") {
     CHECK(difference(interpret(before, entry, arguments), interpret(after, entry, arguments)) ==
           "");
     std::string out = print(after, {.locations = false});
-    for (const Remark& r : remarks) out += fmt::format("# {}\n", r.message);
+    for (const Remark& r : remarks) out += fmt::format("# {}\n", r.text);
     return out;
   });
 }

@@ -44,14 +44,16 @@ using Names = std::vector<std::string>;
 
 TEST_CASE("the passes in order, up to each stage") {
   CHECK(passes_until(Stage::ir, "step") == Names{});
-  CHECK(passes_until(Stage::fused, "step") == Names{"simplify"});
+  CHECK(passes_until(Stage::fused, "step") == Names{"simplify", "fuse"});
   CHECK(passes_until(Stage::grad, "step") ==
-        Names{"simplify", "differentiate", "update", "simplify"});
-  CHECK(passes_until(Stage::plan, "step") ==
-        Names{"simplify", "differentiate", "update", "simplify", "chunk", "group", "plan"});
-  CHECK(passes_until(Stage::plan, "grad") ==
-        Names{"simplify", "differentiate", "simplify", "chunk", "group", "plan"});
-  CHECK(passes_until(Stage::plan, "eval") == Names{"simplify", "chunk", "group", "plan"});
+        Names{"simplify", "fuse", "differentiate", "update", "simplify"});
+  CHECK(passes_until(Stage::plan, "step") == Names{"simplify", "fuse", "differentiate", "update",
+                                                   "simplify", "unfuse", "simplify", "chunk",
+                                                   "group", "plan"});
+  CHECK(passes_until(Stage::plan, "grad") == Names{"simplify", "fuse", "differentiate", "simplify",
+                                                   "unfuse", "simplify", "chunk", "group", "plan"});
+  CHECK(passes_until(Stage::plan, "eval") ==
+        Names{"simplify", "fuse", "unfuse", "simplify", "chunk", "group", "plan"});
 }
 
 TEST_CASE("every stage computes the same step") {

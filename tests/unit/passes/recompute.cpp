@@ -136,8 +136,8 @@ TEST_CASE("recompute: what it says") {
       &remarks);
   REQUIRE(made.ok());
   REQUIRE(remarks.size() == 2);
-  CHECK(remarks[0].message == "recomputed: turn 0 of @k: 0 B less");
-  CHECK(remarks[1].message == "recomputed: turns 0-1 of @h: 1.0 kB less");
+  CHECK(remarks[0].text == "recomputed: turn 0 of @k: 0 B less");
+  CHECK(remarks[1].text == "recomputed: turns 0-1 of @h: 1.0 kB less");
 }
 
 }  // namespace gradc

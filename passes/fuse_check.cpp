@@ -1,0 +1,99 @@
+// Claims, proved again: the form of a region's result must be the formula of its claim.
+#include <fmt/format.h>
+
+#include "ir/attention.h"
+#include "passes/fuse_parts.h"
+
+namespace gradc {
+namespace {
+
+using canonical::Algebra;
+using canonical::TermId;
+
+// What a claim may hand out behind its result, in order (differentiation adds it).
+std::vector<TermId> further_results(Claim claim, Algebra& in, TermId y, const FormWords& w,
+                                    const Function& f, DType dtype) {
+  if (claim == Claim::cross_entropy) {
+    const AxisList axes = unite(in.axes(w.x).without(w.over[0]), in.axes(w.target));
+    const TermId at = in.operation(Opcode::gather_, {.from = w.over[0]}, dtype, {w.x, w.target},
+                                   axes);
+    return {in.add(y, at)};
+  }
+  if (claim == Claim::rmsnorm) return {in.div(y, w.x)};
+  if (claim != Claim::layernorm) return {};
+  double n = 1;
+  for (AxisId a : w.over) n *= static_cast<double>(f.extent(a));
+  const TermId mean = in.scale(in.sum_over(w.x, w.over, dtype), 1 / n);
+  return {mean, in.div(y, in.sub(w.x, mean))};
+}
+
+std::string check_formula(const Program& program, const Function& f, const Region& region,
+                          Claim claim) {
+  Algebra in(f);
+  for (OpId o : region.ops)
+    for (ValueId v : f.op(o).results) in.of(v);
+  const ValueId y = region.results[0];
+  const TermId t = in.of(y);
+  const DType dtype = f.type(y).dtype;
+  const FuseOptions every;
+  fusing::Finder finder(program, f, in, every);
+  const auto found = finder.find(y, t);
+  double rest = 0;
+  const bool whole = found && found->spelling->claim == claim && !found->contracted &&
+                     in.is_number(found->rest, rest) && rest == (found->added ? 0 : 1) &&
+                     found->coefficient == 1;
+  if (!whole || in.value(found->words.x) != region.arguments[0])
+    return "its region is not the formula of the claim";
+  if (found->words.target.valid() &&
+      (region.arguments.size() != 2 || in.value(found->words.target) != region.arguments[1]))
+    return "its target is not its second operand";
+  const std::vector<TermId> further =
+      further_results(claim, in, t, found->words, f, dtype);
+  for (std::size_t i = 1; i < region.results.size(); ++i)
+    if (i > further.size() || in.of(region.results[i]) != further[i - 1])
+      return fmt::format("its result {} is not what the claim hands out", i + 1);
+  return "";
+}
+
+}  // namespace
+
+std::string check_claim(const Program& program, const Function& f, const Op& fused) {
+  const Region& region = f.regions[fused.regions[0].index];
+  if (fused.attr.claim != Claim::none && region.results.empty()) return "it has no result";
+  switch (fused.attr.claim) {
+    case Claim::none:
+    case Claim::optimizer: return "";
+    case Claim::attention: {
+      AttentionForm form;
+      return attention_form(f, region, form);
+    }
+    case Claim::attention_grad: {
+      AttentionGradForm form;
+      return attention_grad_form(f, region, form);
+    }
+    case Claim::softmax: {
+      SoftmaxForm form;
+      if (!softmax_form(f, region.results[0], form)) return "its region is no softmax";
+      if (region.arguments.size() != 1 || form.x != region.arguments[0])
+        return "its softmax is not of its operand";
+      return "";
+    }
+    case Claim::layernorm:
+    case Claim::rmsnorm:
+    case Claim::cross_entropy:
+    case Claim::gelu:
+    case Claim::silu: return check_formula(program, f, region, fused.attr.claim);
+  }
+  return "";
+}
+
+std::string check_claims(const Program& program) {
+  for (const Function& f : program.functions)
+    for (const Op& op : f.ops)
+      if (op.code == Opcode::fused_)
+        if (const std::string why = check_claim(program, f, op); !why.empty())
+          return fmt::format("@{}: `fused {}`: {}", program.text(f.name), name(op.attr.claim), why);
+  return "";
+}
+
+}  // namespace gradc
