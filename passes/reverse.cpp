@@ -38,7 +38,7 @@ void Reverse::map_all_axes() {
 ValueId Reverse::primal(ValueId v) {
   if (map_.mapped(v)) return map_(v);
   const Type type = map_(from_.type(v));
-  const std::string_view name = to_.program().text(from_.value(v).name);
+  const std::string name(to_.program().text(from_.value(v).name));  // names move as they are made
   if (values_ == Values::asked) {
     asked_.push_back(v);
     map_.map(v, to_.argument(type, name));
@@ -54,7 +54,7 @@ ValueId Reverse::primal(ValueId v) {
                               : take({Taken::lse}, map_(from_.type(softmax_->max)), "lse");
       const ValueId below = to_.add(Opcode::sub_, {x, lse}, {}, type);
       map_.map(v, to_.unary(Opcode::exp_, below));
-      to_.name(map_(v), name.empty() ? "weight" : name);
+      to_.name(map_(v), name.empty() ? std::string("weight") : name);
     }
   } else {
     recompute(from_.value(v).def);

@@ -107,7 +107,7 @@ Result<Done> save(Run& run, std::int64_t step) {
   if (o.out.empty()) return Done{};
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
-  if (error) return failure(Exit::file, fmt::format("{}: {}", o.out, error.text()));
+  if (error) return failure(Exit::file, fmt::format("{}: {}", o.out, error.message()));
   const Program& p = run.session->program();
   std::vector<BundleValues<float>> parts;
   if (run.session->bundle().valid()) parts.push_back({run.session->bundle(), run.session->parameters()});
