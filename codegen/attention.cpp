@@ -308,6 +308,9 @@ Result<Done> emit_attention(Emitter& e) {
   AttentionForm form;
   if (std::string why = attention_form(e.kernel, e.kernel.body(), form); !why.empty())
     return failure(Exit::internal, "a kernel of attention has not its form: " + why);
+  const auto dtype = [&](ValueId v) { return e.kernel.type(v).dtype; };
+  if (dtype(form.softmax.x) != dtype(form.q) || dtype(form.u) != dtype(form.q))
+    return failure(Exit::usage, "within attention no second dtype of scores is compiled");
   Attention(e, form).emit();
   return Done{};
 }

@@ -92,8 +92,10 @@ class Gradient {
       add(features);
     }
     for (const GradSum& sum : plan_.sums) {
+      tile_sums_.push_back(by_tile(sum) ? scratch_.take(s_.dtype, tile_keys) : nullptr);
       if (!sum.argument.valid()) {
-        factor_.push_back(0), tile_of_.push_back(0);
+        factor_.push_back(0);
+        tile_of_.push_back(0);
         continue;
       }
       factor_.push_back(packed(sum.argument, sum.kind == GradSum::over_keys, false, sum.features));
@@ -213,6 +215,9 @@ class Gradient {
     const int lanes = s_.lanes;
     const std::int64_t vectors = tile_keys / lanes, unroll = std::min<std::int64_t>(vectors, 4);
     const std::vector<ValueId> scores = score_values();
+    for_tile_sums([&](const GradSum&, llvm::Value* at, llvm::Value*) {
+      e_.store(e_.constant(d, 0, lanes), at, d, lanes);
+    });
     e_.loop(e_.i64(0), row_count_, 1, [&](llvm::Value* r) {
       Point point = plane_;
       if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
@@ -248,6 +253,8 @@ class Gradient {
           if (along) {
             state[k] = e_.ir.CreateFAdd(state[k], x);
             ++k;
+          } else if (by_tile(sum)) {
+            add_to(e_.at(tile_sums_[n], c, d), x);
           } else if (sum.kind == GradSum::summed) {
             sums_.add_vector(sum, here, unit_, row, key, x);
           } else {
@@ -269,9 +276,29 @@ class Gradient {
                         [&](llvm::Value* c, std::span<llvm::Value* const> now) {
                           return turn(c, {now.begin(), now.end()});
                         });
-      for (std::size_t k = 0; k < across.size(); ++k)
-        sums_.add_vector(plan_.sums[across[k]], point, unit_, row, key_, state[k]);
+      for (std::size_t k = 0; k < across.size(); ++k) {
+        if (by_tile(plan_.sums[across[k]]))
+          add_to(tile_sums_[across[k]], state[k]);
+        else
+          sums_.add_vector(plan_.sums[across[k]], point, unit_, row, key_, state[k]);
+      }
     });
+    for_tile_sums([&](const GradSum& sum, llvm::Value* from, llvm::Value* c) {
+      sums_.add_vector(sum, plane_, unit_, row_, e_.add(key_, c), e_.load(from, d, lanes));
+    });
+  }
+
+  // Sums that keep no rows take those of a tile first, so that their chains stay short.
+  static bool by_tile(const GradSum& sum) { return sum.kind == GradSum::summed && !sum.rows; }
+  template <class Each>
+  void for_tile_sums(Each each) {
+    for (std::size_t n = 0; n < plan_.sums.size(); ++n)
+      if (by_tile(plan_.sums[n]))
+        e_.loop(0, plan_.sums[n].keys ? tile_keys : s_.lanes, s_.lanes,
+                [&](llvm::Value* c) { each(plan_.sums[n], e_.at(tile_sums_[n], c, s_.dtype), c); });
+  }
+  void add_to(llvm::Value* at, llvm::Value* x) {
+    e_.store(e_.ir.CreateFAdd(e_.load(at, s_.dtype, s_.lanes), x), at, s_.dtype, s_.lanes);
   }
 
   // What a sum takes of a vector of a tile: nothing where keys do not exist (`masked`), and of a
@@ -305,6 +332,7 @@ class Gradient {
   std::vector<Packed> packed_;
   std::vector<ValueId> tiles_;                 // that are multiplied
   std::vector<std::size_t> factor_, tile_of_;  // by sum: in packed_, in tiles_
+  std::vector<llvm::Value*> tile_sums_;        // by sum: of one tile, or null
   std::vector<llvm::Value*> buffers_;          // scores, then tiles in their places
   bool rows_kept_ = true;
   Point plane_;

@@ -34,7 +34,10 @@ struct GradSum {
   std::int64_t columns = 1;  // consecutive elements of a row or key; lanes where neither is left
   llvm::Value* base = nullptr;  // of the accumulator, of the first slot
 
-  std::int64_t row_extent(const Scores& s) const { return rows ? s.row_blocks() * tile_rows : 1; }
+  // Rows and keys of the accumulator: products write whole blocks, other sums vectors of keys.
+  std::int64_t row_extent(const Scores& s) const {
+    return !rows ? 1 : kind == over_keys ? s.row_blocks() * tile_rows : s.row_extent;
+  }
   std::int64_t key_extent(const Scores& s) const { return keys ? s.key_blocks() * tile_keys : 1; }
   std::int64_t elements(const Scores& s) const {  // of a slot
     return inner.extent * others.extent * row_extent(s) * key_extent(s) * columns;
@@ -49,7 +52,8 @@ struct GradPlan {
   std::int64_t chunks = 1;  // blocks c, c + chunks, … of keys are chunk c
   std::vector<GradSum> sums;
 };
-// Fails with exit 2 on an argument that has both rows and keys.
+// Fails with exit 2 on an argument of a contraction that has both rows and keys, and on sums of
+// another dtype than the scores'.
 Result<GradPlan> plan_grad(const Emitter& e);
 
 // The position in a role of a point's, one number.

@@ -100,12 +100,13 @@ class Planner {
                             p_.form.batch, p_.conditions);
     for (OpId o : p_.form.scores)
       for (ValueId v : f_.op(o).operands)
-        if (mixed(v)) return refuse(o);
+        if (mixed(v) || other_dtype(v)) return refuse(o);
     choose_outer();
     const std::vector<ValueId>& results = f_.body().results;
     for (std::size_t r = 0; r < results.size(); ++r) {
       GradSum sum = describe(static_cast<int>(r), f_.value(results[r]).def);
-      if (sum.argument.valid() && mixed(sum.argument)) return refuse(sum.op);
+      if (other_dtype(sum.tile) || (sum.argument.valid() && mixed(sum.argument)))
+        return refuse(sum.op);
       p_.sums.push_back(std::move(sum));
     }
     choose_chunks();
@@ -120,10 +121,11 @@ class Planner {
     for (AxisId a : p_.form.rows) rows = rows || has(argument, a);
     return rows && has(argument, p_.form.keys);
   }
+  bool other_dtype(ValueId v) const { return f_.type(v).dtype != p_.scores.dtype; }
   Failure refuse(OpId o) const {
     return failure(Exit::usage,
-                   fmt::format("a contraction whose operand has rows and keys is not compiled "
-                               "within attention: {}",
+                   fmt::format("within attention neither an argument with rows and keys nor a "
+                               "second dtype of sums is compiled: {}",
                                print_op(e_.program, f_, o)));
   }
   // Axes of a result that are the scores': of a scatter the new axis may have the name of one.

@@ -5,74 +5,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "unit/codegen/against.h"
+#include "unit/codegen/attention_text.h"
 
 using namespace gradc;
 using namespace gradc::testing;
 
 namespace {
-
-// An attention kernel as text: what stands between the scores %score and the softmax's %x, what
-// makes %kept of %weight, and further arguments.
-struct Text {
-  std::string q = "b t h e", k = "b s h e", u = "b s h f", scores = "b t h s", out = "b t h f",
-              lse = "b t h";
-  std::string map = "  %x = mul %score, 0.3 -> f32[b t h s]\n";
-  std::string weight_map = "";
-  std::string arguments = "";
-  bool with_lse = true, guarded = true;
-};
-
-std::string text_of(const Text& a, const std::vector<std::pair<std::string, int>>& extents) {
-  std::vector<std::string> seen;
-  const auto axes = [&](const std::string& list) {
-    std::string out;
-    for (std::size_t i = 0; i < list.size();) {
-      const std::size_t end = std::min(list.find(' ', i), list.size());
-      const std::string name = list.substr(i, end - i);
-      out += (out.empty() ? "" : " ") + name;
-      if (std::find(seen.begin(), seen.end(), name) == seen.end()) {
-        seen.push_back(name);
-        for (const auto& [n, extent] : extents)
-          if (n == name) out += fmt::format("={}", extent);
-      }
-      i = end + 1;
-    }
-    return "f32[" + out + "]";
-  };
-  std::string t = "kernel @k attention(%q: " + axes(a.q);
-  t += ", %k: " + axes(a.k);
-  t += ", %u: " + axes(a.u) + a.arguments;
-  t += ") -> (out: f32[" + a.out + "]";
-  if (a.with_lse) t += ", lse: f32[" + a.lse + "]";
-  t += ") {\n  %score = contract %q, %k -> f32[" + a.scores + "]\n" + a.map;
-  const std::string row = "f32[" + a.lse + "]", full = "f32[" + a.scores + "]";
-  t += "  %max = amax %x over s -> " + row + "\n";
-  if (a.guarded)
-    t += "  %none = eq %max, -inf -> bool[" + a.lse + "]\n  %finite = select %none, 0.0, %max -> " +
-         row + "\n  %shift = stop %finite -> " + row + "\n";
-  else
-    t += "  %shift = stop %max -> " + row + "\n";
-  t += "  %centred = sub %x, %shift -> " + full + "\n  %exp = exp %centred -> " + full + "\n";
-  const std::string norm = a.guarded ? "%norm" : "%sum";
-  t += "  %sum = sum %exp over s -> " + row + "\n";
-  if (a.guarded)
-    t += "  %zero = eq %sum, 0.0 -> bool[" + a.lse + "]\n  %norm = select %zero, 1.0, %sum -> " +
-         row + "\n";
-  t += "  %weight = div %exp, " + norm + " -> " + full + "\n" + a.weight_map;
-  t += std::string("  %out = contract ") + (a.weight_map.empty() ? "%weight" : "%kept") +
-       ", %u -> f32[" + a.out + "]\n";
-  if (a.with_lse)
-    t += "  %log = log " + norm + " -> " + row + "\n  %lse = add %shift, %log -> " + row + "\n";
-  return t + (a.with_lse ? "  return %out, %lse\n}\n" : "  return %out\n}\n");
-}
-
-const std::string causal =
-    "  %i = position t -> i32[t]\n  %j = position s -> i32[s]\n"
-    "  %see = le %j, %i -> bool[s t]\n  %scaled = mul %score, 0.3 -> f32[b t h s]\n"
-    "  %x = select %see, %scaled, -inf -> f32[b t h s]\n";
 
 Trial trial(std::vector<int> layouts = {0, 1, 2, 3}) {
   return {.tolerance = {.ulps = 16, .absolute = 2e-6}, .layouts = std::move(layouts)};
@@ -81,70 +23,74 @@ Trial trial(std::vector<int> layouts = {0, 1, 2, 3}) {
 }  // namespace
 
 TEST_CASE("attention at lengths that no tile divides") {
+  struct Sizes {
+    int t, s, e, f;
+  };
   int turn = 0;
-  for (int n : {1, 2, 7, 63, 65, 100}) {
-    const int layout = turn++ % 4;
-    INFO("extent ", n);
-    Text plain{.guarded = false};
-    check_kernel_against_interpreter(
-        kernel_program(
-            text_of(plain, {{"b", 2}, {"t", n}, {"h", 2}, {"e", 8}, {"s", 9}, {"f", 3}})),
-        trial({layout}));
-    check_kernel_against_interpreter(
-        kernel_program(text_of({}, {{"b", 1}, {"t", 5}, {"h", 2}, {"e", 3}, {"s", n}, {"f", 20}})),
-        trial({(layout + 1) % 4}));
-    check_kernel_against_interpreter(
-        kernel_program(text_of({.map = causal},
-                               {{"b", 2}, {"t", n}, {"h", 1}, {"e", 80}, {"s", n}, {"f", 64}})),
-        trial({(layout + 2) % 4}));
+  for (const Sizes& n : {Sizes{1, 1, 1, 1},
+                         {2, 7, 3, 8},
+                         {7, 100, 8, 3},
+                         {63, 65, 64, 80},
+                         {65, 63, 80, 64},
+                         {100, 2, 16, 1},
+                         {257, 257, 8, 20}}) {
+    INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
+    const Extents extents{{"b", 1}, {"t", n.t}, {"h", 2}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+    AttentionText a;
+    if (turn % 2 == 0) a.map = causal_map;
+    a.guarded = turn % 3 != 1;
+    a.with_lse = turn % 4 != 2;
+    check_kernel_against_interpreter(kernel_program(attention_text(a, extents)),
+                                     trial({turn++ % 4}));
   }
 }
 
 TEST_CASE("attention with grouped queries, without batch, without rows") {
-  const Text grouped{.q = "b t g n e",
-                     .k = "b s g e",
-                     .u = "b s g f",
-                     .scores = "b t g n s",
-                     .out = "b t g n f",
-                     .lse = "b t g n",
-                     .map =
-                         "  %i = position t -> i32[t]\n  %j = position s -> i32[s]\n"
-                         "  %see = le %j, %i -> bool[s t]\n"
-                         "  %x = select %see, %score, -inf -> f32[b t g n s]\n"};
+  int turn = 0;
+  const AttentionText grouped{.q = "b t g n e",
+                              .k = "b s g e",
+                              .u = "b s g f",
+                              .scores = "b t g n s",
+                              .out = "b t g n f",
+                              .row = "b t g n",
+                              .map =
+                                  "  %i = position t -> i32[t]\n  %j = position s -> i32[s]\n"
+                                  "  %see = le %j, %i -> bool[s t]\n"
+                                  "  %x = select %see, %score, -inf -> f32[b t g n s]\n"};
   check_kernel_against_interpreter(
-      kernel_program(text_of(
+      kernel_program(attention_text(
           grouped, {{"b", 2}, {"t", 70}, {"g", 2}, {"n", 3}, {"e", 5}, {"s", 70}, {"f", 7}})),
-      trial({0, 2}));
+      trial({turn++ % 4}));
   // One position, many queries a key head: the tiles' rows are those.
   check_kernel_against_interpreter(
-      kernel_program(text_of(
+      kernel_program(attention_text(
           grouped, {{"b", 2}, {"t", 1}, {"g", 2}, {"n", 6}, {"e", 5}, {"s", 90}, {"f", 7}})),
-      trial({0, 3}));
+      trial({3}));
   check_kernel_against_interpreter(
-      kernel_program(text_of({.q = "t e",
-                              .k = "s e",
-                              .u = "s f",
-                              .scores = "t s",
-                              .out = "t f",
-                              .lse = "t",
-                              .map = "  %x = mul %score, 0.3 -> f32[t s]\n",
-                              .with_lse = false},
-                             {{"t", 67}, {"e", 4}, {"s", 130}, {"f", 16}})),
-      trial({0, 2}));
+      kernel_program(attention_text({.q = "t e",
+                                     .k = "s e",
+                                     .u = "s f",
+                                     .scores = "t s",
+                                     .out = "t f",
+                                     .row = "t",
+                                     .map = "  %x = mul %score, 0.3 -> f32[t s]\n",
+                                     .with_lse = false},
+                                    {{"t", 67}, {"e", 4}, {"s", 130}, {"f", 16}})),
+      trial({turn++ % 4}));
   check_kernel_against_interpreter(
-      kernel_program(text_of({.q = "h e",
-                              .k = "s h e",
-                              .u = "s f",
-                              .scores = "h s",
-                              .out = "h f",
-                              .lse = "h",
-                              .map = "  %x = mul %score, 0.3 -> f32[h s]\n"},
-                             {{"h", 3}, {"e", 4}, {"s", 70}, {"f", 5}})),
-      trial({0, 2}));
+      kernel_program(attention_text({.q = "h e",
+                                     .k = "s h e",
+                                     .u = "s f",
+                                     .scores = "h s",
+                                     .out = "h f",
+                                     .row = "h",
+                                     .map = "  %x = mul %score, 0.3 -> f32[h s]\n"},
+                                    {{"h", 3}, {"e", 4}, {"s", 70}, {"f", 5}})),
+      trial({turn++ % 4}));
 }
 
 TEST_CASE("score and weight maps read biases, tables, draws, masks and run-time scalars") {
-  Text a;
+  AttentionText a;
   a.arguments =
       ", %bias: f32[h t s], %column: f32[h s], %slope: f32[h], %table: f32[v=11 h], "
       "%pad: bool[b s], %docq: i32[b t], %dock: i32[b s], %seed: i64[], %step: i64[], %cap: f32[]";
@@ -159,13 +105,14 @@ TEST_CASE("score and weight maps read biases, tables, draws, masks and run-time 
       "  %c = add %b, %learned -> f32[b t h s]\n  %d = add %c, %line -> f32[b t h s]\n"
       "  %same = eq %docq, %dock -> bool[b t s]\n  %both = and %pad, %same -> bool[b t s]\n"
       "  %x = select %both, %d, -inf -> f32[b t h s]\n";
-  a.weight_map =
+  a.weights =
       "  %draw = uniform %seed, %step, %step -> f32[b t h s]\n"
       "  %drop = lt %draw, 0.25 -> bool[b t h s]\n  %more = mul %weight, 1.25 -> f32[b t h s]\n"
       "  %kept = select %drop, 0.0, %more -> f32[b t h s]\n";
   check_kernel_against_interpreter(
-      kernel_program(text_of(a, {{"b", 2}, {"t", 70}, {"h", 2}, {"e", 4}, {"s", 100}, {"f", 4}})),
-      trial({0, 1, 2, 3}));
+      kernel_program(
+          attention_text(a, {{"b", 2}, {"t", 70}, {"h", 2}, {"e", 4}, {"s", 100}, {"f", 4}})),
+      trial({1, 3}));
 }
 
 TEST_CASE("tiles that a mask excludes are not computed") {
@@ -208,11 +155,11 @@ TEST_CASE("tiles that a mask excludes are not computed") {
   const int n = 1024;
   for (const Mask& mask : masks) {
     INFO(mask.name);
-    Text a;
+    AttentionText a;
     a.arguments = ", %docq: i32[b t], %dock: i32[b s], %length: i32[b]";
     a.map = positions + mask.text + "  %x = select %m, %score, -inf -> f32[b t h s]\n";
-    const Program p =
-        kernel_program(text_of(a, {{"b", 1}, {"t", n}, {"h", 2}, {"e", 1}, {"s", n}, {"f", 1}}));
+    const Program p = kernel_program(
+        attention_text(a, {{"b", 1}, {"t", n}, {"h", 2}, {"e", 1}, {"s", n}, {"f", 1}}));
     const Function& f = p.functions[0];
     std::vector<Array> arguments;
     KernelInstance instance{FunctionId{0}, {}};
@@ -252,4 +199,75 @@ TEST_CASE("tiles that a mask excludes are not computed") {
             doctest::Approx(norm == 0 ? 0 : sum / norm).epsilon(1e-5));
     }
   }
+}
+
+TEST_CASE("rows without keys give 0 and lse 0; scores of an infinity and NaN stay in their rows") {
+  AttentionText a;
+  a.arguments = ", %keep: bool[t s]";
+  a.map = "  %x = select %keep, %score, -inf -> f32[b t h s]\n";
+  const Program p = kernel_program(
+      attention_text(a, {{"b", 1}, {"t", 70}, {"h", 1}, {"e", 1}, {"s", 70}, {"f", 1}}));
+  const Function& f = p.functions[0];
+  std::vector<Array> arguments;
+  for (ValueId v : f.body().arguments) arguments.push_back(random_array(f, f.type(v), 3));
+  for (int s = 0; s < 70; ++s) {
+    arguments[3].integer[static_cast<std::size_t>(5 * 70 + s)] = 0;  // nothing is seen
+    arguments[3].integer[static_cast<std::size_t>(66 * 70 + s)] = 0;
+  }
+  arguments[0].real[7] = std::numeric_limits<double>::quiet_NaN();
+  arguments[0].real[9] = std::numeric_limits<double>::infinity();
+  Trial t = trial({0, 2});
+  t.arguments = arguments;
+  check_kernel_against_interpreter(p, t);
+  KernelInstance instance{FunctionId{0}, {}};
+  for (ValueId v : f.body().arguments) instance.buffers.push_back(row_major(f, f.type(v)));
+  for (ValueId v : f.body().results) instance.buffers.push_back(row_major(f, f.type(v)));
+  const std::vector<Array> out = Execution(p, instance, runnable_targets()[0]).run(arguments, 1);
+  for (std::size_t row : {5, 66}) {
+    CHECK(out[0].real[row] == 0);
+    CHECK(out[1].real[row] == 0);
+  }
+  CHECK(std::isnan(out[0].real[7]));
+  CHECK(std::isfinite(out[0].real[8]));
+}
+
+TEST_CASE("in the products of tiles, accumulators stay in registers") {
+  for (const Target& target : {avx512_target(), avx2_target(), portable_target()})
+    for (const int features : {24, 80}) {
+      const Program p = kernel_program(attention_grad_text(
+          {}, {{"b", 1}, {"t", 64}, {"h", 1}, {"e", features}, {"s", 64}, {"f", 32}}));
+      const Function& f = p.functions[0];
+      KernelInstance instance{FunctionId{0}, {}};
+      for (ValueId v : f.body().arguments) instance.buffers.push_back(row_major(f, f.type(v)));
+      for (ValueId v : f.body().results) instance.buffers.push_back(row_major(f, f.type(v)));
+      const Result<std::string> text = asm_text(p, instance, target);
+      REQUIRE(text.ok());
+      int products = 0;
+      for (std::size_t at = 0; (at = text->find("\nmicro", at)) != std::string::npos; ++products) {
+        const std::size_t end = text->find(".Lfunc_end", at);
+        const std::string micro = text->substr(at, end - at);
+        INFO(target.name, ", ", features, " features: ", micro);
+        CHECK(micro.find(target.name == "portable" ? "mulps" : "vfmadd") != std::string::npos);
+        for (std::size_t line = 0; line < micro.size();) {
+          const std::size_t next = std::min(micro.find('\n', line), micro.size());
+          const std::string one = micro.substr(line, next - line);
+          CHECK_FALSE(
+              (one.find("mm") != std::string::npos && one.find("(%rsp") != std::string::npos));
+          line = next + 1;
+        }
+        at = end;
+      }
+      CHECK(products >= 2);
+    }
+}
+
+TEST_CASE("attention in f64") {
+  AttentionText a;
+  a.dtype = "f64";
+  a.map = "  %x = mul %score, 0.3 -> f64[b t h s]\n";
+  a.gradient = "  %d_s = mul %d_x, 0.3 -> f64[b t h s]\n";
+  const Extents extents{{"b", 1}, {"t", 9}, {"h", 2}, {"e", 3}, {"s", 70}, {"f", 2}};
+  const Trial exact{.tolerance = {.ulps = 64, .absolute = 1e-14}, .layouts = {0}};
+  check_kernel_against_interpreter(kernel_program(attention_text(a, extents)), exact);
+  check_kernel_against_interpreter(kernel_program(attention_grad_text(a, extents)), exact);
 }
