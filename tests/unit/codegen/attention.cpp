@@ -231,6 +231,15 @@ TEST_CASE("rows without keys give 0 and lse 0; scores of an infinity and NaN sta
   CHECK(std::isfinite(out[0].real[8]));
 }
 
+TEST_CASE("sequences too long to be packed at once are packed for each tile") {
+  const Extents keys{{"b", 1}, {"t", 2}, {"h", 1}, {"e", 1}, {"s", 4200}, {"f", 1030}},
+      rows{{"b", 1}, {"t", 4200}, {"h", 1}, {"e", 1}, {"s", 2}, {"f", 1030}};
+  Trial t = trial({0});
+  t.tolerance.absolute = 2e-5;
+  check_kernel_against_interpreter(kernel_program(attention_text({}, keys)), t);
+  check_kernel_against_interpreter(kernel_program(attention_grad_text({}, rows)), t);
+}
+
 TEST_CASE("in the products of tiles, accumulators stay in registers") {
   for (const Target& target : {avx512_target(), avx2_target(), portable_target()})
     for (const int features : {24, 80}) {
