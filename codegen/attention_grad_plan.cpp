@@ -29,8 +29,10 @@ std::vector<Condition> find_conditions(const Function& f, AxisId keys, ValueId& 
     const Op* centred = op.code == Opcode::exp_ ? definition(f, op.operands[0]) : nullptr;
     if (centred == nullptr || centred->code != Opcode::sub_) continue;
     if (!f.type(centred->operands[0]).axes.contains(keys)) continue;
+    std::vector<Condition> found = conditions_of(f, centred->operands[0]);
+    if (found.empty()) continue;
     weight = op.results[0];
-    return conditions_of(f, centred->operands[0]);
+    return found;
   }
   return {};
 }
