@@ -2,7 +2,8 @@
 //
 //     fuzz --count 1000 --from 1 [--compiled]     a thousand of them; prints where to go on
 //     fuzz --seconds 600 --from 1                 as many as there is time for
-//     fuzz --fault 3 --count 50                   with a deliberate fault: exit 0 if it is found
+//     fuzz --fault 3 --count 50                   with a deliberate fault: how many find it
+//     fuzz --faults 20                            each fault, until it is found, in at most 20 programs
 //     fuzz --texts tests/golden/fuzz              texts that once failed
 //     fuzz --show 17                              the model of a seed
 //
@@ -41,6 +42,7 @@ struct Flags {
   std::int64_t count = 0;  // 0: until the time is over
   bool compiled = false, reduce = true;
   int fault = 0;
+  std::int64_t faults = 0;  // programs for each fault
   std::string texts;
 };
 
@@ -110,10 +112,8 @@ int worker(const Flags& flags, std::int64_t left, std::chrono::steady_clock::tim
   Examiner examiner;
   for (; left != 0 && std::chrono::steady_clock::now() < end; --left, ++shared.seed) {
     alarm(most_seconds);
-    Question question = question_of(shared.seed, flags);
-    double injected = 0;
-    question.injected = &injected;
-    const Outcome o = examiner.examine(text_of(shared.seed, flags), question);
+    const Outcome o =
+        examiner.examine(text_of(shared.seed, flags), question_of(shared.seed, flags));
     ++shared.programs;
     shared.compiled += o.compiled ? 1 : 0;
     shared.with_gradient += o.gradient ? 1 : 0;
@@ -122,9 +122,7 @@ int worker(const Flags& flags, std::int64_t left, std::chrono::steady_clock::tim
     shared.refused += o.verdict == Verdict::refused ? 1 : 0;
     for (std::size_t i = 0; i < o.ops.size(); ++i) shared.ops[i] += o.ops[i] ? 1 : 0;
     for (std::size_t i = 0; i < o.claims.size(); ++i) shared.claims[i] += o.claims[i] ? 1 : 0;
-    shared.injected += injected > 0 ? 1 : 0;
-    shared.found += injected > 1 ? 1 : 0;
-    if (o.ok() || injected > 1) continue;
+    if (o.ok()) continue;
     put(shared.signature, sizeof shared.signature, o.signature());
     put(shared.message, sizeof shared.message, o.message);
     return 3;
@@ -180,24 +178,36 @@ int run(const Flags& flags, Shared& shared) {
     ++failures;
     const std::string signature = ended == "exit 3" ? shared.signature : ended;
     const Question question = question_of(shared.seed, flags);
-    if (flags.fault == 0)
-      report(text_of(shared.seed, flags), question, signature, flags, shared);
-    else
-      fmt::print("\nseed {}: {} {}\n", shared.seed, signature, shared.message);
+    report(text_of(shared.seed, flags), question, signature, flags, shared);
     ++shared.seed;
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  if (flags.fault > 0) {
-    fmt::print("fault {} ({}): injected into {} of {} programs, found in {}\n", flags.fault,
-               fault_name(flags.fault), shared.injected, shared.programs, shared.found);
-    return shared.found > 0 && failures == 0 ? 0 : 1;
-  }
   print_histogram(shared);
   fmt::print("{} failures in {:.1f} s ({:.2f} ms a program); next --from {}\n", failures, seconds,
              1000 * seconds / static_cast<double>(std::max<std::int64_t>(1, shared.programs)),
              shared.seed);
   return failures == 0 ? 0 : 1;
+}
+
+// One fault in `count` programs, or, if `first`, until it is found.
+int run_fault(Flags flags, int fault, std::int64_t count, bool first, Shared& shared) {
+  flags.fault = fault;
+  shared = Shared{};
+  Examiner examiner;
+  for (shared.seed = flags.from; shared.programs < count; ++shared.seed) {
+    double injected = 0;
+    Question question = question_of(shared.seed, flags);
+    question.injected = &injected;
+    (void)examiner.examine(text_of(shared.seed, flags), question);
+    ++shared.programs;
+    shared.injected += injected > 0 ? 1 : 0;
+    shared.found += injected > 1 ? 1 : 0;
+    if (first && shared.found > 0) break;
+  }
+  fmt::print("fault {:>2} ({}): injected into {} of {} programs, found in {}\n", fault,
+             fault_name(fault), shared.injected, shared.programs, shared.found);
+  return shared.found > 0 ? 0 : 1;
 }
 
 int run_texts(const Flags& flags, Shared& shared) {
@@ -228,7 +238,7 @@ int usage() {
   fmt::print(
       stderr,
       "fuzz [--count N] [--seconds S] [--from SEED] [--compiled] [--no-reduce] [--fault 1..{}] "
-      "[--texts FILE|FOLDER] [--show SEED]\n",
+      "[--faults N] [--texts FILE|FOLDER] [--show SEED]\n",
       fault_count);
   return 2;
 }
@@ -258,6 +268,8 @@ int main(int argc, char** argv) {
       flags.count = std::atoll(value.c_str());
     else if (flag == "--fault")
       flags.fault = std::atoi(value.c_str());
+    else if (flag == "--faults")
+      flags.faults = std::atoll(value.c_str());
     else if (flag == "--texts")
       flags.texts = value;
     else if (flag == "--show") {
@@ -267,10 +279,17 @@ int main(int argc, char** argv) {
       return usage();
   }
   if (flags.fault < 0 || flags.fault > fault_count) return usage();
-  if (flags.texts.empty() && flags.count == 0 && flags.seconds > 1e8) return usage();
+  const bool random = flags.count > 0 || flags.seconds < 1e8;
+  if (!random && flags.texts.empty() && flags.faults == 0) return usage();
+  if (flags.fault > 0 && flags.count == 0) return usage();
   void* memory =
       mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return 3;
   Shared& shared = *new (memory) Shared;
-  return flags.texts.empty() ? run(flags, shared) : run_texts(flags, shared);
+  if (flags.fault > 0) return run_fault(flags, flags.fault, flags.count, false, shared);
+  int code = flags.texts.empty() ? 0 : run_texts(flags, shared);
+  for (int fault = 1; fault <= fault_count && flags.faults > 0; ++fault)
+    code = std::max(code, run_fault(flags, fault, flags.faults, true, shared));
+  shared = Shared{};
+  return random ? std::max(code, run(flags, shared)) : code;
 }

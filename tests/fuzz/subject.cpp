@@ -157,8 +157,8 @@ class Examination {
   }
 
   void behind(PassCheck& check, std::string_view pass, const Program& program) {
-    if (!outcome.ok()) return;
-    if (q_.fault > 0 && *q_.injected == 0 && random_.chance(0.4)) {
+    if (!outcome.ok() || (q_.fault > 0 && *q_.injected > 0)) return;
+    if (q_.fault > 0 && random_.chance(0.4)) {
       std::optional<Program> wrong = with_fault(program, q_.fault, random_);
       if (wrong) {
         *q_.injected = 1;
