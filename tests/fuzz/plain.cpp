@@ -20,11 +20,15 @@ Expr Writer::integer(const Axes& axes, int depth) {
   else
     e = number(random_.between(0, 4)), e.sort = Sort::integer;
   if (depth > 2 || random_.chance(0.3)) return e;
+  Expr other = integer(axes, depth + 1);
+  if (!covers(e.axes, other.axes) && !covers(other.axes, e.axes) && !e.positional &&
+      !other.positional)
+    other = e;  // an outer product is none
   switch (random_.below(8)) {
     case 0:
       return binary("+", e, number(random_.between(1, 3)));
     case 1:
-      return binary("-", integer(axes, depth + 1), e);
+      return binary("-", other, e);
     case 2:
       return binary("*", e, number(random_.between(2, 3)));
     case 3:
@@ -32,11 +36,11 @@ Expr Writer::integer(const Axes& axes, int depth) {
     case 4:
       return binary("%", e, number(random_.between(2, 4)));
     case 5:
-      return binary("max", e, integer(axes, depth + 1));
+      return binary("max", e, other);
     case 6:
-      return binary("min", e, integer(axes, depth + 1));
+      return binary("min", e, other);
     default:
-      return binary("+", e, integer(axes, depth + 1));
+      return binary("+", e, other);
   }
 }
 
@@ -234,7 +238,7 @@ bool Writer::reduction() {
     if (along) where = c.text;
   }
   Expr e;
-  switch (random_.below(8)) {
+  switch (random_.below(10)) {
     case 0:
     case 1:
       e = where.empty() ? mean(over, x) : reduced("mean", over, x, where);
@@ -249,7 +253,9 @@ bool Writer::reduction() {
     case 5:
       e = where.empty() ? reduced("min", over, x) : reduced("mean", over, x, where);
       break;
-    case 6: {
+    case 6:
+    case 7:
+    case 8: {
       Expr i = reduced("argmax", {over[0]}, x);
       bind(i);
       return true;
