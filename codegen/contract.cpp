@@ -184,6 +184,9 @@ class Product {
           b != c_.a.buffer && b != c_.b.buffer && levels_of(e_, c_.n, b).back().stride == 1;
       for (const AxisRole* role : {&c_.m, &c_.n})
         for (AxisId a : role->axes) whole = whole && e_.buffer_type(b).axes.contains(a);
+      // Along an axis that the contraction lacks (a table's, that an index chooses from) there is no place.
+      for (AxisId a : e_.buffer_type(b).axes)
+        whole = whole && e_.kernel.type(c_.value).axes.contains(a);
       const int alias = e_.instance.buffers[static_cast<std::size_t>(b)].alias;
       if (whole && std::find(fetched.begin(), fetched.end(), alias) == fetched.end())
         fetched.push_back(b);

@@ -105,6 +105,17 @@ TEST_CASE("a residual in place, with k in one block and in several") {
   }
 }
 
+TEST_CASE("a table in the epilogue, of the result's axes and one more that an index chooses along") {
+  check(make([&](Builder& b) {
+    const AxisId t = b.axis("t", 20), d = b.axis("d", 9), e = b.axis("e", 33), v = b.axis("v", 4);
+    const ValueId x = b.argument(f32({t, d})), w = b.argument(f32({d, e})),
+                  table = b.argument(f32({v, t, e})), token = b.argument({DType::i32, {t}});
+    const ValueId y = b.contract(x, w, {t, e});
+    const ValueId row = b.add(Opcode::gather_, {table, token}, {.from = v});
+    return std::vector<ValueId>{b.binary(Opcode::add_, y, row)};
+  }));
+}
+
 TEST_CASE("results in several layouts") {
   for (int order : {0, 1, 2}) {
     Kernel kernel = make([&](Builder& b) {
