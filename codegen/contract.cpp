@@ -2,10 +2,13 @@
 // it. The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix
 // multiplication" (ACM TOMS 34, 2008): columns, then k, then rows, then tiles; each worker packs
 // what it needs for itself.
-#include <algorithm>
-
 #include "codegen/contract.h"
+
+#include <algorithm>
+#include <array>
+
 #include "codegen/families.h"
+#include "codegen/reduce.h"
 
 namespace gradc {
 namespace {
@@ -18,6 +21,15 @@ class Product {
   void emit() {
     lay_out_scratch();
     emit_functions();
+    if (c_.totals.empty()) return products();
+    const auto first = [&] { products(); };
+    const auto second = [&] { add_totals(); };
+    const std::array<Emitter::Block, 2> blocks{first, second};
+    e_.in_phases(blocks);
+  }
+
+ private:
+  void products() {
     const auto [lo, hi] = e_.share(c_.batch.extent * c_.splits);
     if (c_.splits == 1)
       return e_.loop(lo, hi, 1, [&](llvm::Value* batch) { product(batch, e_.i64(0), e_.i64(1)); });
@@ -30,7 +42,6 @@ class Product {
             });
   }
 
- private:
   llvm::Value* scratch(std::int64_t elements) {
     llvm::Value* out = e_.at_byte(e_.local, e_.out.local_bytes);
     // A page between panels of a power of two keeps them in different sets of the L1.
@@ -42,6 +53,44 @@ class Product {
     if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc);
     if (!c_.direct_b) panels_b_ = scratch(c_.nc * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
+    for (std::size_t t = 0; t < c_.totals.size(); ++t) {
+      lanes_.push_back(scratch(c_.lanes));
+      parts_.push_back(e_.at_byte(e_.shared, e_.out.shared_bytes));
+      e_.out.shared_bytes += (tiles() * bytes(total_type(t)) + 63) / 64 * 64;
+    }
+  }
+  // Of a total each tile gives one part, in the order of products, rows of tiles, tiles; whoever
+  // computes a tile, its place is the same.
+  std::int64_t tiles_across() const { return (c_.n.extent + c_.width - 1) / c_.width; }
+  std::int64_t tiles_down() const { return (c_.m.extent + c_.rows - 1) / c_.rows; }
+  std::int64_t tiles() const { return c_.batch.extent * tiles_down() * tiles_across(); }
+  ValueId total(std::size_t t) const {
+    return e_.kernel.body().results[static_cast<std::size_t>(c_.totals[t])];
+  }
+  ValueId summed(std::size_t t) const {
+    return e_.kernel.op(e_.kernel.value(total(t)).def).operands[0];
+  }
+  DType total_type(std::size_t t) const { return e_.kernel.type(total(t)).dtype; }
+  Reduction reduction(std::size_t t) const {
+    return {Opcode::sum_, summed(t), total(t), total_type(t)};
+  }
+  // The second phase: one worker adds the parts, a vector of neighbours at a time.
+  void add_totals() {
+    e_.when(e_.ir.CreateICmpEQ(e_.worker, e_.i64(0)), [&] {
+      for (std::size_t t = 0; t < c_.totals.size(); ++t) {
+        const Reduction r = reduction(t);
+        const Reducer reducer(e_, r, c_.lanes);
+        const Reducer::State sum = e_.loop(
+            e_.i64(0), e_.i64(tiles()), c_.lanes, reducer.identity(),
+            [&](llvm::Value* i, std::span<llvm::Value* const> state) {
+              llvm::Value* mask = e_.first_lanes(e_.ir.CreateSub(e_.i64(tiles()), i), c_.lanes);
+              llvm::Value* part = e_.load(e_.at(parts_[t], i, r.dtype), r.dtype, c_.lanes, mask);
+              return reducer.take(Reducer::State(state.begin(), state.end()), part, nullptr, mask);
+            });
+        e_.store(reducer.across_lanes(sum)[0], e_.buffer(e_.argument_count() + c_.totals[t]),
+                 r.dtype, 1);
+      }
+    });
   }
   void emit_functions() {
     MicroStrides strides{.a_row = 1, .a_k = c_.rows, .b_k = c_.width};
@@ -208,6 +257,8 @@ class Product {
   void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
                 llvm::Value* columns) {
     const int lanes = c_.lanes;
+    for (std::size_t t = 0; t < c_.totals.size(); ++t)
+      e_.store(e_.constant(total_type(t), 0, lanes), lanes_[t], total_type(t), lanes);
     e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
       e_.loop(e_.i64(0), columns, lanes, [&](llvm::Value* j) {
         llvm::Value* sum =
@@ -218,10 +269,7 @@ class Product {
           point.mask = mask;
           Values values(e_, point);
           values.bind(c_.value, sum);
-          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k)
-            values.get(e_.kernel.body().results[k]);
-          for (std::size_t k = 0; k < e_.kernel.body().results.size(); ++k)
-            values.store_result(static_cast<int>(k));
+          hand_out(values, mask);
         };
         if (c_.n.extent % lanes == 0) return behind(nullptr);
         llvm::Value* left = e_.ir.CreateSub(columns, j);
@@ -230,12 +278,41 @@ class Product {
             [&] { behind(e_.first_lanes(left, lanes)); });
       });
     });
+    for (std::size_t t = 0; t < c_.totals.size(); ++t) {
+      const Reduction r = reduction(t);
+      const Reducer reducer(e_, r, lanes);
+      llvm::Value* row = e_.add(e_.mul(batch_, tiles_down()), e_.ir.CreateUDiv(m, e_.i64(c_.rows)));
+      llvm::Value* place =
+          e_.add(e_.mul(row, tiles_across()), e_.ir.CreateUDiv(n, e_.i64(c_.width)));
+      llvm::Value* part = reducer.across_lanes({e_.load(lanes_[t], total_type(t), lanes)})[0];
+      e_.store(part, e_.at(parts_[t], place, total_type(t)), total_type(t), 1);
+    }
+  }
+  // Results at one point: all are computed before the first is stored, since one may lie in the
+  // place of an operand.
+  void hand_out(Values& values, llvm::Value* mask) {
+    const std::vector<ValueId>& results = e_.kernel.body().results;
+    const auto is_total_result = [&](std::size_t k) {
+      return std::find(c_.totals.begin(), c_.totals.end(), static_cast<int>(k)) != c_.totals.end();
+    };
+    for (std::size_t k = 0; k < results.size(); ++k)
+      if (!is_total_result(k)) values.get(results[k]);
+    for (std::size_t t = 0; t < c_.totals.size(); ++t) {
+      const Reduction r = reduction(t);
+      const Reducer reducer(e_, r, c_.lanes);
+      llvm::Value* before = e_.load(lanes_[t], total_type(t), c_.lanes);
+      const Reducer::State next = reducer.take({before}, values.get(summed(t)), nullptr, mask);
+      e_.store(next[0], lanes_[t], total_type(t), c_.lanes);
+    }
+    for (std::size_t k = 0; k < results.size(); ++k)
+      if (!is_total_result(k)) values.store_result(static_cast<int>(k));
   }
 
   Emitter& e_;
   const Contraction& c_;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
+  std::vector<llvm::Value*> lanes_, parts_;  // by total: of the tile in work, of all tiles
   llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;
 };
 
@@ -243,10 +320,16 @@ class Product {
 
 Result<Done> emit_contract(Emitter& e) {
   const Contraction c = plan_contraction(e);
-  e.out.phases = 1;
+  e.out.phases = c.totals.empty() ? 1 : 2;
   // Below some tens of microseconds of work, waking another thread costs more than it gives.
   e.out.parallel = c.products() >= (std::int64_t{1} << 18);
-  if (c.batch.extent == 0 || c.m.extent == 0 || c.n.extent == 0) return Done{};
+  if (c.batch.extent == 0 || c.m.extent == 0 || c.n.extent == 0) {
+    for (int r : c.totals) {
+      const DType dtype = e.buffer_type(e.argument_count() + r).dtype;
+      e.store(e.constant(dtype, 0), e.buffer(e.argument_count() + r), dtype, 1);
+    }
+    return Done{};
+  }
   if (c.along_batch)
     emit_along_batch(e, c);
   else

@@ -30,6 +30,7 @@ struct Contraction {
   OpId op;
   ValueId value;  // the contraction's result
   int result = 0;  // the kernel's result (a buffer) whose layout decides who is n
+  std::vector<int> totals;  // results that are sums over all axes of a value behind the contraction
   DType dtype = DType::f32;
   int lanes = 16;
   Operand a, b;

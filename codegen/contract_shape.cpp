@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "codegen/contract.h"
+#include "ir/kernel.h"
 
 namespace gradc {
 namespace {
@@ -166,7 +167,7 @@ void choose_along_batch(const Emitter& e, Contraction& c) {
   const Tile tile = best_tile(e.target, c.lanes, c.m.extent, c.n.extent, c.k.extent);
   const double tiled = tile.cost * k + (m + n) * k * 0.4 + 120;
   const double lanes = m * n * k * 12 / c.lanes;
-  c.along_batch = c.batch.extent >= c.lanes && lanes < tiled;
+  c.along_batch = c.batch.extent >= c.lanes && lanes < tiled && c.totals.empty();
 }
 
 }  // namespace
@@ -195,8 +196,15 @@ Contraction plan_contraction(const Emitter& e) {
   c.a = find_operand(e, op.operands[0]);
   c.b = find_operand(e, op.operands[1]);
   const std::vector<ValueId>& results = e.kernel.body().results;
-  for (std::size_t r = 0; r < results.size(); ++r)
-    if (results[r] == c.value) c.result = static_cast<int>(r);
+  int whole = -1;
+  for (std::size_t r = 0; r < results.size(); ++r) {
+    const OpId def = e.kernel.value(results[r]).def;
+    if (def.valid() && is_total(e.kernel, e.kernel.op(def)))
+      c.totals.push_back(static_cast<int>(r));
+    else if (whole < 0 || results[r] == c.value)
+      whole = static_cast<int>(r);
+  }
+  c.result = whole;
 
   const Type &a = e.kernel.type(op.operands[0]), &b = e.kernel.type(op.operands[1]),
              &out = e.kernel.type(c.value);

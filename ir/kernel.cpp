@@ -112,9 +112,23 @@ class KernelCheck {
       if (f_.value(v).def.valid() && !is_cast(f_.value(v).def))
         return fail(anchor, "an operand is neither an argument nor a cast of one");
     const AxisList axes_of = axes(f_.op(anchor).results[0]);
-    const auto others = [&](OpId o) { return o == anchor || is_cast(o); };
+    const auto others = [&](OpId o) { return o == anchor || is_cast(o) || is_total(f_, f_.op(o)); };
     if (KernelFault k = members(axes_of, others); !k.why.empty()) return k;
-    return results_have(axes_of, axes_of);
+    for (const Op& op : f_.ops)
+      for (ValueId v : op.operands)
+        if (const OpId def = f_.value(v).def; def.valid() && is_total(f_, f_.op(def)))
+          return fail(def, "a total is only handed out");
+    bool whole = false;
+    for (ValueId v : f_.body().results) {
+      const OpId def = f_.value(v).def;
+      const bool total = def.valid() && is_total(f_, f_.op(def));
+      whole |= !total;
+      if (total && !same_set(axes(f_.op(def).operands[0]), axes_of))
+        return fail(def, "a total is not over all of the anchor's axes");
+      if (!total && !same_set(axes(v), axes_of))
+        return fail(def, "a result has not the anchor's axes");
+    }
+    return whole ? KernelFault{} : fail(anchor, "has totals alone");
   }
 
   KernelFault read() const {
@@ -146,6 +160,10 @@ class KernelCheck {
 };
 
 }  // namespace
+
+bool is_total(const Function& kernel, const Op& op) {
+  return op.code == Opcode::sum_ && kernel.type(op.results[0]).axes.empty();
+}
 
 bool is_address(const Function& f, const Op& op) {
   if (!can_address(op.code)) return false;

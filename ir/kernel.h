@@ -19,4 +19,8 @@ KernelFault check_kernel(const Program& program, const Function& kernel);
 // arguments of the kernel or results of address operations.
 bool is_address(const Function& kernel, const Op& op);
 
+// A sum over all axes. In a contract kernel one of a value behind the contraction may be a result:
+// the squared norm of a gradient, added up where the gradient is made.
+bool is_total(const Function& kernel, const Op& op);
+
 }  // namespace gradc

@@ -16,7 +16,8 @@ namespace gradc {
 // form is checked by the verifier (ir/verify.h):
 //   map       elementwise operations; views and reads only of arguments (they become addressing)
 //   rows      at least one reduction, all over the same axes; elementwise before, between and behind
-//   contract  one contraction; before it casts only; behind it elementwise operations in its axes
+//   contract  one contraction; before it casts only; behind it elementwise operations in its axes,
+//             and sums of them over all axes
 //   read      one scatter or update
 //   attention, attention_grad   the forms of ir/attention.h
 enum class Family : std::uint8_t { none, map, rows, contract, read, attention, attention_grad };

@@ -32,6 +32,7 @@ struct Node {
   struct Input {
     std::uint32_t node;
     bool memory;  // read through a view or as a contraction's operand: never internal
+    bool total = false;  // a sum over all axes: not there before a contract kernel ends
   };
   std::vector<Input> inputs;  // nodes that make what this one reads, as far as they are known
   std::uint32_t moved_to = UINT32_MAX;  // merged into that node

@@ -42,9 +42,10 @@ void Sweep::own(OpId id, std::uint32_t node) {
   c_.nodes[node].ops.push_back(id);
   for (ValueId v : f_.op(id).results) {
     const Uses& u = c_.uses[v.index];
+    const bool total = f_.op(id).code == Opcode::sum_ && f_.type(v).axes.empty();
     for (std::uint32_t n : u.inside)
       if (const std::uint32_t k = c_.find(n); k != node)
-        c_.nodes[k].inputs.push_back({node, false});
+        c_.nodes[k].inputs.push_back({node, false, total});
     for (std::uint32_t n : u.memory) c_.nodes[c_.find(n)].inputs.push_back({node, true});
   }
 }

@@ -32,11 +32,30 @@ std::uint32_t Sweep::home(OpId id) {
       c_.nodes[at].family = Family::contract;
       return at;
     }
+    if (at != Clusters::none && result && totals_alone(at, f_.type(v).axes)) {
+      Node& n = c_.nodes[at];
+      n = {.family = Family::contract,
+           .axes = f_.type(v).axes,
+           .ops = std::move(n.ops),
+           .inputs = std::move(n.inputs)};
+      return at;
+    }
     return new_node(Family::contract, f_.type(v).axes);
   }
   if (kind == Kind::reduce) return reduction_home(op, at);
   if (at != Clusters::none && fits(c_.nodes[at], op, result)) return at;
   return new_node(Family::map, f_.type(v).axes);
+}
+
+bool Sweep::totals_alone(std::uint32_t at, const AxisList& axes) const {
+  const Node& n = c_.nodes[at];
+  if (n.family != Family::rows || !n.kept.empty() || !same_set(n.axes, axes)) return false;
+  return std::all_of(n.ops.begin(), n.ops.end(), [&](OpId o) {
+    const Op& op = f_.op(o);
+    if (op.code != Opcode::sum_) return !f_.type(op.results[0]).axes.empty();
+    const std::vector<std::uint32_t> readers = current(c_.uses[op.results[0].index].inside);
+    return std::find(readers.begin(), readers.end(), at) == readers.end();
+  });
 }
 
 bool Sweep::fits(const Node& n, const Op& op, bool result) const {

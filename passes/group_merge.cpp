@@ -39,7 +39,8 @@ bool Sweep::can_merge(std::uint32_t first, std::uint32_t second) const {
   for (const Node::Input& in : b.inputs) {
     const std::uint32_t n = c_.find(in.node);
     if (n == second || n > first) continue;
-    if (n != first || in.memory || columns) return false;
+    if (n != first || in.memory || columns || (in.total && a.family == Family::contract))
+      return false;
   }
   return true;
 }

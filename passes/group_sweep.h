@@ -77,6 +77,9 @@ class Sweep {
   // Whether an elementwise operation may stand in the node, as a `result` or for its readers there
   // only.
   bool fits(const Node& n, const Op& op, bool result) const;
+  // The node has sums over all axes, and what they are of, and nothing that reads them: a contraction
+  // with these axes can compute them behind itself.
+  bool totals_alone(std::uint32_t node, const AxisList& axes) const;
   // A full-size value may follow the reduction in its kernel: see passes/group.cpp.
   bool reduces_along(const Op& op) const;
   std::uint32_t reduction_home(const Op& op, std::uint32_t at);

@@ -32,6 +32,11 @@ Result<Program> differentiate(const Program& program);
 // sgd has no %v. %step counts from 0. The norm is the gradient's before clipping, over members that clip.
 Program add_update(const Program& program);
 
+// Moves the gradient's squared norm from a pass of its own in @update to where gradients are made:
+// @grad and the functions it calls also give sums of squares of what they return, which @update takes
+// as %squares and adds. passes/norm.cpp tells which.
+Program spread_norm(const Program& program);
+
 // Forms kernels inside each function: launches of definitions (Family, ir/verify.cpp), which are shared by
 // structure; what is left beside launches and calls are views, `concat` and `flat`.
 Program group(const Program& program, const Target& target);

@@ -103,6 +103,8 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   then("chunk", [&](const Program& x) -> Result<Program> {
     return chunk(x, options.target, options.remarks, options.chunks);
   });
+  if (trains && options.entry != "grad")
+    then("norm", [](const Program& x) -> Result<Program> { return spread_norm(x); });
   then("group", [&](const Program& x) -> Result<Program> { return group(x, options.target); });
   if (options.until == Stage::grouped) return p;
 
@@ -120,6 +122,7 @@ const std::vector<PassInfo>& pass_list() {
       {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
       {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
       {"chunk", "run a loss over a large vocabulary in chunks of rows"},
+      {"norm", "add up the gradient's norm where the gradients are made"},
       {"group", "form kernels: launches of definitions shared by structure"},
       {"plan",
        "inline the calls of @step (or @grad, @eval, @loss), order, and place every value in "
@@ -141,6 +144,7 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
     }
     if (pass == "recompute") return recompute_turns(program, recomputable_turns(program));
     if (pass == "chunk") return chunk(program, target);
+    if (pass == "norm") return spread_norm(program);
     if (pass == "group") return group(program, target);
     if (pass == "plan") {
       for (std::string_view entry : {"step", "grad", "eval", "loss"})

@@ -28,6 +28,23 @@ namespace planning {
 
 namespace {
 
+// A callee's result under the axes that the caller has for it: a view of it where they differ.
+ValueId under_axes(Builder& to, ValueId v, const AxisList& axes) {
+  const auto relabel = [&](int i, AxisId axis) {
+    v = to.add(Opcode::relabel_, {v}, {.from = to.type(v).axes[i], .to = axis});
+  };
+  std::vector<int> others;
+  for (int i = 0; i < axes.size(); ++i)
+    if (to.type(v).axes[i] != axes[i]) others.push_back(i);
+  // By way of new ones, since two may have changed places.
+  if (others.size() > 1)
+    for (int i : others)
+      relabel(i, to.fresh_axis(to.program().text(to.function().axis(axes[i]).name),
+                               to.function().extent(axes[i])));
+  for (int i : others) relabel(i, axes[i]);
+  return v;
+}
+
 // Every operation of `f`, its calls replaced by the bodies of functions that have no calls any
 // more.
 Function without_calls(Program& program, const Function& f) {
@@ -45,7 +62,8 @@ Function without_calls(Program& program, const Function& f) {
     std::vector<ValueId> operands;
     for (ValueId v : op.operands) operands.push_back(copy(v));
     const std::vector<ValueId> made = inline_call(program.function(op.attr.callee), to, operands);
-    for (std::size_t i = 0; i < made.size(); ++i) copy.map(op.results[i], made[i]);
+    for (std::size_t i = 0; i < made.size(); ++i)
+      copy.map(op.results[i], under_axes(to, made[i], copy(f.type(op.results[i])).axes));
   }
   std::vector<ValueId> results;
   for (ValueId v : f.body().results) results.push_back(copy(v));

@@ -92,6 +92,22 @@ TEST_CASE("bias and gelu, both values kept, in tiles that are not whole") {
     }));
 }
 
+TEST_CASE("totals: sums over all elements, in tiles that are not whole, in products, k in blocks") {
+  for (const auto& [s, m, k, n] :
+       {std::array{1, 33, 20, 50}, std::array{1, 16, 64, 96}, std::array{1, 20, 1300, 40},
+        std::array{3, 9, 5, 7}, std::array{40, 3, 2, 5}, std::array{2, 70, 300, 100},
+        std::array{1, 1, 1, 1}, std::array{1, 4, 0, 5}, std::array{1, 0, 3, 5}})
+    check(make([&, s = s, m = m, k = k, n = n](Builder& b) {
+      const AxisId a = b.axis("a", s), t = b.axis("t", m), d = b.axis("d", k), e = b.axis("e", n);
+      const ValueId x = b.argument(f32({a, t, d})), w = b.argument(f32({a, d, e})),
+                    r = b.argument(f32({a, t, e}));
+      const ValueId y = b.contract(x, w, {a, t, e});
+      const ValueId z = b.binary(Opcode::add_, y, r);
+      const ValueId squares = b.sum(b.binary(Opcode::mul_, z, z), {a, t, e});
+      return std::vector<ValueId>{squares, z, b.sum(b.unary(Opcode::abs_, y), {a, t, e})};
+    }));
+}
+
 TEST_CASE("a residual in place, with k in one block and in several") {
   for (std::int64_t k : {40, 1500}) {
     Kernel kernel = make([&](Builder& b) {

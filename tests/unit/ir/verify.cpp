@@ -208,6 +208,9 @@ constexpr Form wrong_forms[] = {
     {"contract", "f32[t v]", "%0 = exp %x -> f32[t d]\n%1 = contract %0, %w -> f32[t v]\nreturn %1\n"},   // a prologue
     {"contract", "f32[t v]", "%0 = contract %x, %w -> f32[t v]\n%1 = contract %x, %w -> f32[v t]\n%2 = add %0, %1 -> f32[t v]\nreturn %2\n"},
     {"contract", "f32[t]", "%0 = contract %x, %w -> f32[t v]\n%1 = sum %0 over v -> f32[t]\nreturn %1\n"},
+    {"contract", "f32[]", "%0 = contract %x, %w -> f32[t v]\n%1 = sum %0 over t v -> f32[]\nreturn %1\n"},   // totals alone
+    {"contract", "f32[t v], f32[]", "%0 = contract %x, %w -> f32[t v]\n%1 = sum %z over d -> f32[]\nreturn %0, %1\n"},
+    {"contract", "f32[t v]", "%0 = contract %x, %w -> f32[t v]\n%1 = sum %0 over t v -> f32[]\n%2 = mul %0, %1 -> f32[t v]\nreturn %2\n"},
     {"read", "f32[t d]", "%0 = gather %w, %i [v] -> f32[t d]\nreturn %0\n"},
     {"read", "f32[v d]", "%0 = exp %x -> f32[t d]\n%1 = scatter %0, %i [v] -> f32[v d]\nreturn %1\n"},
     {"map", "f32[t d]", "%0 = fused group %x -> f32[t d] { (%a: f32[t d])\nyield %a\n}\nreturn %0\n"},
@@ -218,6 +221,7 @@ constexpr Form right_forms[] = {
     {"map", "f32[t d]", "%0 = position t -> i32[t]\n%1 = floordiv %0, %i -> i32[t]\n%2 = gather %w, %1 [v] -> f32[t d]\nreturn %2\n"},
     {"map", "f32[n=7 d]", "%0 = concat %x, %z [n = t _] -> f32[n d]\nreturn %0\n"},
     {"rows", "f32[t d], f32[t]", "%0 = exp %x -> f32[t d]\n%1 = sum %0 over d -> f32[t]\n%2 = div %0, %1 -> f32[t d]\n%3 = sum %2 over d -> f32[t]\nreturn %2, %3\n"},
+    {"contract", "f32[t v], f32[]", "%0 = contract %x, %w -> f32[t v]\n%1 = mul %0, %0 -> f32[t v]\n%2 = sum %1 over t v -> f32[]\nreturn %0, %2\n"},
     {"contract", "f32[t v]", "%0 = cast %x -> f64[t d]\n%1 = cast %w -> f64[v d]\n%2 = contract %0, %1 -> f64[t v]\n%3 = cast %2 -> f32[t v]\nreturn %3\n"},
     {"read", "f32[v d]", "%0 = scatter %x, %i, %w [v] -> f32[v d]\nreturn %0\n"},
     {"read", "f32[t d]", "%0 = update %x, %w, %n [v -> t] -> f32[t d]\nreturn %0\n"},

@@ -73,7 +73,7 @@ TEST_CASE("costs of the optimizer: clip and AdamW read p, g, m, v and write p, m
     if (op.code != Opcode::launch_ || planned.location(op.loc).role != Role::update) continue;
     if (const std::int64_t each = launch_cost(planned, step, op).bytes / n) passes.push_back(each);
   }
-  CHECK(passes == std::vector<std::int64_t>{4, 28});  // the norm, then the rest
+  CHECK(passes == std::vector<std::int64_t>{28});  // the norm is none
 }
 
 TEST_CASE("costs are counted from bodies: products, elements, what is read of a table") {
