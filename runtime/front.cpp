@@ -105,7 +105,7 @@ bool out(std::string_view text) {
 
 std::string with_commas(std::int64_t n) {
   std::string s = std::to_string(n);
-  for (auto i = static_cast<std::int64_t>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(static_cast<std::size_t>(i), ",");
+  for (auto i = static_cast<std::int64_t>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(static_cast<std::size_t>(i), 1, ',');
   return s;
 }
 
