@@ -58,12 +58,11 @@ void Printer::equation(const Sheet& s, const std::string& name, const Type& type
                     : fmt::format("{}[{}] = {}", name, list, text));
 }
 void Printer::turn_to(const Op& op) {
-  const Role role = p_.location(op.loc).role;
-  if (depth_ > 0 || comment_ > 0 || role == role_ || op.code == Opcode::constant_ ||
-      op.code == Opcode::expand_)
+  if (backward_ || depth_ > 0 || comment_ > 0 || p_.location(op.loc).role != Role::gradient ||
+      op.code == Opcode::constant_ || op.code == Opcode::expand_)
     return;
-  if (role == Role::gradient) out_ += "\n# backward\n";
-  role_ = role;
+  out_ += "\n# backward\n";
+  backward_ = true;
 }
 
 std::string Printer::argument_name(Sheet& s, ValueId v) {
@@ -131,7 +130,8 @@ Term Printer::short_term(Sheet& s, const Op& op) {
 void Printer::place(Sheet& s, const Op& op, ValueId v, const Term& term, bool result) {
   const std::string own = s.own_name(v);
   const bool literal = op.code == Opcode::constant_ || op.code == Opcode::position_;
-  const bool own_line = !own.empty() && !literal;
+  const auto bound = bound_.find({&s.f, v.index});
+  const bool own_line = (!own.empty() || bound != bound_.end()) && !literal;
   const bool several = s.uses[v.index] > 1 || result;
   const bool expands = op.code == Opcode::expand_;  // broadcasts where it is read, but in a sum
   const bool inside = literal || term.light || !several || expands;
@@ -139,11 +139,9 @@ void Printer::place(Sheet& s, const Op& op, ValueId v, const Term& term, bool re
     s.terms[v.index] = term;
     return;
   }
-  std::string name;
-  if (const auto it = bound_.find({&s.f, v.index}); it != bound_.end())
-    name = it->second;
-  else
-    name = own.empty() ? s.invented(op) : s.fresh(own);
+  const std::string name = bound != bound_.end() ? bound->second
+                           : own.empty()         ? s.invented(op)
+                                                 : s.fresh(own);
   equation(s, name, s.f.type(v), term);
   s.terms[v.index] = named(name, term);
 }
@@ -159,7 +157,10 @@ bool Printer::in_bundle(const Function& f, ValueId v) {
 std::string math_text(const Program& program, std::string_view function) {
   const FunctionId id = program.find(function);
   if (!id.valid()) internal_error(fmt::format("there is no function @{} to print", function));
-  return math::Printer(program).run(id);
+  // Twice: a constant may stand before the operation that tells what it is.
+  math::Printer first(program, {});
+  first.run(id);
+  return math::Printer(program, first.constants()).run(id);
 }
 
 }  // namespace gradc

@@ -26,7 +26,11 @@ Term chosen(const std::string& condition, const Term& yes, const Term& no) {
 
 std::optional<double> Sheet::constant(ValueId v) const {
   const Op* op = def(v);
-  if (op == nullptr) return {};
+  if (op == nullptr) {  // a region's argument may stand for one
+    const Term& t = term(v);
+    if (t.kind != Term::product || !t.over.empty() || !t.under.empty()) return {};
+    return t.number;
+  }
   if (op->code == Opcode::expand_ || op->code == Opcode::cast_) return constant(op->operands[0]);
   if (op->code != Opcode::constant_) return {};
   return is_real(f.type(v).dtype) ? op->attr.real : static_cast<double>(op->attr.integer);

@@ -9,6 +9,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "ir/program.h"
@@ -78,8 +79,10 @@ class Sheet {
 
 class Printer {
  public:
-  explicit Printer(const Program& program) : p_(program), layouts_(program) {}
+  Printer(const Program& program, Constants constants)
+      : p_(program), layouts_(program), constants_(std::move(constants)) {}
   std::string run(FunctionId id);
+  const Constants& constants() const { return constants_; }  // recognised on the way
 
  private:
   Sheet& new_sheet(FunctionId id);
@@ -123,6 +126,8 @@ class Printer {
 
   // ---- math_region.cpp: operations with regions
   void fused(Sheet& s, const Op& op);
+  // Without a claim an operation is what stands in it.
+  void group(Sheet& s, const Op& op);
   // What the operation means, in comments below it.
   void define(Sheet& s, const Op& op, const std::string& claim);
   void scan(Sheet& s, const Op& op);
@@ -139,7 +144,7 @@ class Printer {
   std::string out_;
   std::size_t depth_ = 0;
   int comment_ = 0;  // inside definitions of fused operations
-  Role role_ = Role::forward;
+  bool backward_ = false;
 };
 
 }  // namespace gradc::math

@@ -52,6 +52,7 @@ std::string key_of(const Function& f, const Op& fused) {
 
 void Printer::fused(Sheet& s, const Op& op) {
   const Region& body = s.f.regions[op.regions[0].index];
+  if (op.attr.claim == Claim::none) return group(s, op);
   std::vector<std::string> arguments;
   for (ValueId v : op.operands) arguments.push_back(show(s.term(v)));
   const std::string claim(name(op.attr.claim));
@@ -61,14 +62,41 @@ void Printer::fused(Sheet& s, const Op& op) {
       : op.attr.claim == Claim::softmax && !s.term(op.operands[0]).condition.empty()
           ? reduce(claim, list, s.term(op.operands[0]).chosen, s.term(op.operands[0]).condition)
           : reduce(claim, list, fmt::format("{}", fmt::join(arguments, ", ")));
+  // Named before what stands inside, which often has the same names.
+  for (ValueId v : op.results)
+    if (const std::string own = s.own_name(v, true); !own.empty() && s.uses[v.index] > 0)
+      bound_.try_emplace({&s.f, v.index}, s.fresh(own));
   place(s, op, op.results[0], made, true);
   for (std::size_t i = 1; i < op.results.size(); ++i) {
-    std::string part = s.own_name(body.results[i], true);
+    std::string part = s.own_name(op.results[i], true);
+    if (part.empty()) part = s.own_name(body.results[i], true);
     if (part.empty()) part = fmt::format("{}", i);
     const Term more = call(fmt::format("{}_{}", claim, part), arguments);
     place(s, op, op.results[i], more, s.uses[op.results[i].index] > 0);
   }
   if (defined_.insert(key_of(s.f, op)).second) define(s, op, claim);
+}
+
+void Printer::group(Sheet& s, const Op& op) {
+  const Region& body = s.f.regions[op.regions[0].index];
+  for (std::size_t i = 0; i < body.arguments.size(); ++i) {
+    const ValueId v = op.operands[i], inside = body.arguments[i];
+    if (const OpId def = s.f.value(v).def;
+        def.valid() && s.uses[inside.index] > 1 && !s.term(v).light) {
+      const std::string name = s.invented(s.f.op(def));
+      equation(s, name, s.f.type(v), s.term(v));
+      s.terms[v.index] = light(name);
+    }
+    s.terms[inside.index] = s.term(v);
+  }
+  for (std::size_t i = 0; i < op.results.size(); ++i)
+    if (const std::string own = s.own_name(op.results[i]); !own.empty()) {
+      const auto bound = bound_.find({&s.f, op.results[i].index});
+      bound_[{&s.f, body.results[i].index}] = bound != bound_.end() ? bound->second : s.fresh(own);
+    }
+  region(s, body);
+  for (std::size_t i = 0; i < op.results.size(); ++i)
+    s.terms[op.results[i].index] = s.term(body.results[i]);
 }
 
 void Printer::define(Sheet& s, const Op& op, const std::string& claim) {
