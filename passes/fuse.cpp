@@ -334,8 +334,12 @@ Program unfuse(const Program& program, bool all) {
         stack.pop_back();
         const std::vector<ValueId> results = results_of(*done.region);
         if (!done.opened) {
-          for (std::size_t k = 0; k < results.size(); ++k)
-            copy.map(done.owner->results[k], results[k]);
+          for (std::size_t k = 0; k < results.size(); ++k) {
+            const ValueId was = done.owner->results[k];
+            copy.map(was, results[k]);
+            if (to.value(results[k]).def.valid() && from.value(was).name.valid())
+              builder.name(results[k], std::string(out.text(from.value(was).name)));
+          }
           continue;
         }
         builder.close(results);

@@ -39,7 +39,8 @@ struct Derived {
   std::vector<ValueId> kept;
   bool lse = false, delta = false;
   std::vector<char> inner;        // of `attention`, by operation of `body`: stands in its region
-  std::vector<ValueId> handed;    // of `attention`: values of `body` that the region yields
+  std::vector<ValueId> handed;    // of `attention`: values of `body` that the region yields,
+  std::vector<NameId> names;      // and their names outside
   // A function: `forward` returns the results, then what it saves; `backward` takes (arguments,
   // saved, cotangents). `saved` is invalid if that is nothing.
   FunctionId forward, backward;

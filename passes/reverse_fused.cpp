@@ -293,7 +293,7 @@ std::vector<ValueId> Reverse::attention_grad(const Derived& d, std::span<const V
       Opcode::fused_, inputs, {.claim = Claim::attention_grad}, types, std::array{region});
   for (std::size_t i = 0; i < sums.size(); ++i) {
     behind.map(d.handed[i], sums[i]);
-    to_.name(sums[i], to_.program().text(body.value(d.handed[i]).name));
+    to_.name(sums[i], std::string(to_.program().text(d.names[i])));
   }
   // The rest, and what it reads, by need.
   std::vector<char> needed(body.ops.size(), 0);
@@ -370,6 +370,10 @@ void split_attention_grad(Derived& d) {
     if (inner[o.index] != 0) region.ops.push_back(o);
   AttentionGradForm form;
   if (yields.empty() || !attention_grad_form(f, region, form).empty()) return;
+  for (ValueId v : yields) {
+    d.names.push_back(f.value(v).name);
+    f.values[v.index].name = {};
+  }
   d.inner = std::move(inner);
   d.handed = std::move(yields);
 }

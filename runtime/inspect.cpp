@@ -88,7 +88,8 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
     const std::string name = o.function.empty() ? "grad" : o.function.substr(o.function.starts_with("@"));
     if (row->name != "grad" || !o.after.empty()) return failure(Exit::usage, "--math goes with --stage=grad");
     if (!program->find(name).valid()) return failure(Exit::usage, fmt::format("there is no function `{}` at this stage", name));
-    return math_text(*program, name);
+    // On a whiteboard an attention is its equations.
+    return math_text(simplify(unfuse(*program)), name);
   }
   PrintOptions print_options{.locations = !o.brief, .bodies = !o.brief, .functions = {}};
   if (!o.function.empty()) {
