@@ -34,12 +34,20 @@ struct LowerOptions {
   DType real = DType::f32;           // the dtype of reals
 };
 
+// `expect fused(K)`: some fused K comes from these lines of the text, wherever they were lowered to.
+struct Expectation {
+  Claim claim = Claim::none;
+  Span at;                           // of K; its source is also the file's index in Program::files
+  std::uint32_t first = 0, last = 0; // lines of the block, or of the model's file
+};
+
 struct Model {
   Program program;                   // @loss, @eval and the functions of repeats, verified
   std::vector<Diagnostic> warnings;
   std::vector<std::pair<std::string, double>> numbers;   // the header's, with --set applied
   std::string token_batch, token_time;                   // names of token's first and last axis; empty without token
   std::vector<std::string> values;   // every final value's name, in source order
+  std::vector<Expectation> expectations;  // each once, however often its block is called
 };
 Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions& options);
 

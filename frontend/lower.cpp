@@ -149,6 +149,7 @@ Result<Model> lower(Sources& sources, const ast::File& file, const LowerOptions&
       model.token_batch = in.term.axes.front()->name;
       model.token_time = in.term.axes.back()->name;
     }
+  model.expectations = low.expectations();
   lines = low.lines();
   model.program = std::move(program);
   model.warnings = low.report().take();

@@ -208,11 +208,36 @@ void Lowerer::let_statement(const ast::Stmt& s) {
   bind_value(s.name, std::move(t), Binding::value);
 }
 
+// The last line of an expression.
+std::uint32_t Lowerer::last_line(ExprId id) const {
+  std::uint32_t line = 0;
+  std::vector<ExprId> work{id};
+  while (!work.empty()) {
+    const ast::Expr& e = expr(work.back());
+    work.pop_back();
+    line = std::max({line, e.at.line, e.point.line});
+    work.insert(work.end(), e.operands.begin(), e.operands.end());
+    if (e.where.valid()) work.push_back(e.where);
+  }
+  return line;
+}
+
 void Lowerer::expect_statement(const ast::Stmt& s) {
   Claim claim;
   if (parse_claim(s.name.text, claim) && claim != Claim::none && claim != Claim::optimizer &&
-      claim != Claim::attention_grad)
+      claim != Claim::attention_grad) {
+    const auto same = [&](const Expectation& e) {
+      return e.claim == claim && e.at.source == s.name.at.source && e.at.line == s.name.at.line &&
+             e.at.column == s.name.at.column;
+    };
+    if (std::any_of(expectations_.begin(), expectations_.end(), same)) return;
+    const bool in_block = !active_.empty();
+    expectations_.push_back({.claim = claim,
+                             .at = s.name.at,
+                             .first = in_block ? active_.back()->at.line : 1,
+                             .last = in_block ? last_line(active_.back()->result) : UINT32_MAX});
     return;
+  }
   report_.error(s.name.at, fmt::format("there is no fused form `{}`", s.name.text) +
                                near(s.name.text, {"softmax", "attention", "layernorm", "rmsnorm",
                                                   "cross_entropy", "gelu", "silu"}));

@@ -68,6 +68,7 @@ class Lowerer {
   const std::vector<ModelInput>& inputs() const { return inputs_; }
   const std::vector<std::pair<std::string, double>>& numbers() const { return numbers_; }
   const std::vector<BoundLine>& lines() const { return lines_; }
+  const std::vector<Expectation>& expectations() const { return expectations_; }
 
  private:
   using ExprId = ast::ExprId;
@@ -96,6 +97,7 @@ class Lowerer {
   void input_statement(const ast::Stmt& s);
   void let_statement(const ast::Stmt& s);
   void expect_statement(const ast::Stmt& s);
+  std::uint32_t last_line(ExprId id) const;
   const NamedAxis* make_axis(const std::string& name, std::int64_t extent, Span at);
   NamedAxis* new_axis(const std::string& name, std::int64_t extent, Span at);
   // The axes of a list; reports what is unbound, no axis, or named twice.
@@ -260,6 +262,7 @@ class Lowerer {
   std::vector<ModelInput> inputs_;
   std::vector<std::pair<std::string, double>> numbers_;
   std::vector<BoundLine> lines_;
+  std::vector<Expectation> expectations_;
   std::unordered_set<std::string> recorded_;
   std::vector<const ast::Block*> active_;  // blocks whose calls are open
   std::size_t calls_ = 0;

@@ -74,8 +74,7 @@ TermId Algebra::intern(Sum s) {
   Key key('s');
   key.real(s.constant);
   for (const Part& p : s.parts) key.put(p.product).real(p.coefficient);
-  const auto [it, fresh] =
-      known_.try_emplace(key.text(), static_cast<std::uint32_t>(sums_.size()));
+  const auto [it, fresh] = known_.try_emplace(key.text(), static_cast<std::uint32_t>(sums_.size()));
   if (fresh) {
     for (const Part& p : s.parts) s.axes = unite(s.axes, product(p.product).axes);
     sums_.push_back(std::move(s));
@@ -174,10 +173,8 @@ TermId Algebra::term(double coefficient, std::vector<Factor> factors) {
 }
 
 TermId Algebra::group(TermId t) {
-  return term(intern(Base{.kind = Base::group,
-                          .arguments = {t},
-                          .axes = axes(t),
-                          .nonnegative = nonnegative(t)}));
+  return term(intern(
+      Base{.kind = Base::group, .arguments = {t}, .axes = axes(t), .nonnegative = nonnegative(t)}));
 }
 
 TermId Algebra::add(TermId a, TermId b) {
@@ -262,6 +259,7 @@ TermId Algebra::power(TermId t, double p) {
   const bool root = !is_integer(p);
   if (!is_product(t)) {
     const auto [c, b] = as_factor(t, root);
+    if (root) note_root(b, t);
     return term(std::pow(c, p), {{b, p}});
   }
   double c = coefficient(t);
@@ -277,8 +275,19 @@ TermId Algebra::power(TermId t, double p) {
       if (c < 0) c = 1;
     }
   }
+  if (root && f.size() == 1 && f[0].power == 1) note_root(f[0].base, t);
   for (Factor& x : f) x.power *= p;
   return term(std::pow(c, p), std::move(f));
+}
+
+void Algebra::note_root(BaseId b, TermId t) {
+  std::vector<TermId>& known = under_roots_[b.index];
+  if (std::find(known.begin(), known.end(), t) == known.end()) known.push_back(t);
+}
+const std::vector<TermId>& Algebra::under_roots(BaseId b) const {
+  static const std::vector<TermId> none;
+  const auto it = under_roots_.find(b.index);
+  return it == under_roots_.end() ? none : it->second;
 }
 
 TermId Algebra::exp(TermId t) {
@@ -338,8 +347,7 @@ TermId Algebra::odd(Opcode code, TermId t, DType dtype) {
 }
 
 TermId Algebra::mask(TermId condition) {
-  return term(intern(
-      Base{.kind = Base::mask, .arguments = {condition}, .axes = axes(condition)}));
+  return term(intern(Base{.kind = Base::mask, .arguments = {condition}, .axes = axes(condition)}));
 }
 TermId Algebra::indicator(TermId condition) {
   return term(intern(Base{.kind = Base::indicator,
@@ -348,8 +356,8 @@ TermId Algebra::indicator(TermId condition) {
                           .nonnegative = true}));
 }
 
-TermId Algebra::operation(Opcode code, const Attr& attr, DType dtype,
-                          std::vector<TermId> arguments, const AxisList& axes) {
+TermId Algebra::operation(Opcode code, const Attr& attr, DType dtype, std::vector<TermId> arguments,
+                          const AxisList& axes) {
   if (facts(code).commutes) std::sort(arguments.begin(), arguments.end());
   const bool nonnegative_result = code == Opcode::exp_ || code == Opcode::abs_ ||
                                   (code == Opcode::sum_ && nonnegative(arguments[0]));
@@ -384,20 +392,27 @@ TermId Algebra::sum_over(TermId t, const AxisList& over, DType dtype) {
   TermId out = scale(sub(t, inner), extents(over));
   double ignored = 0;
   if (is_number(inner, ignored)) return out;
+  if (!is_product(inner) && !masked(inner)) {
+    const std::vector<Part> parts = sum(inner).parts;
+    for (const Part& p : parts) {
+      const TermId one = term(p);
+      out = add(out, sum_over(one, over, dtype));
+    }
+    return out;
+  }
   const double n = extents(without(over, axes(inner)));
   AxisList rest;
   for (AxisId a : over)
     if (axes(inner).contains(a)) rest.push_back(a);
-  double c = sum(inner).parts[0].coefficient * n;
+  double c = n;
   std::vector<Factor> outside, inside;
   if (is_product(inner)) {
+    c *= coefficient(inner);
     for (const Factor& f : factors(inner))
       (meets(base(f.base).axes, rest) || base(f.base).kind == Base::indicator ? inside : outside)
           .push_back(f);
-  } else if (masked(inner)) {
-    c = n;
   }
-  const TermId unit = is_product(inner) ? term(1, inside) : scale(inner, n / c);
+  const TermId unit = is_product(inner) ? term(1, inside) : inner;
   if (!outside.empty()) {
     const TermId reduced = sum_over(unit, rest, dtype);
     return add(out, mul(term(c, outside), reduced));
@@ -439,8 +454,8 @@ TermId Algebra::contract(TermId a, TermId b, const AxisList& result, DType dtype
   Attr attr;
   attr.axes.assign(summed.begin(), summed.end());
   std::sort(attr.axes.begin(), attr.axes.end());
-  const TermId c = operation(Opcode::contract_, attr, dtype, {x, y},
-                             without(unite(axes(x), axes(y)), summed));
+  const TermId c =
+      operation(Opcode::contract_, attr, dtype, {x, y}, without(unite(axes(x), axes(y)), summed));
   return mul(outer, c);
 }
 

@@ -3,19 +3,21 @@
 //
 //     constant + Σ coefficient · Π base^power
 //
-// over bases that are values (arguments, results of calls, …), operations of forms, or sums raised to
-// a power. What meets: x / sqrt(v), x * rsqrt(v), x * pow(v, -0.5); a mean as sum / n or sum * (1/n);
-// c * (a + b) and c * a + c * b; exp of a sum is a product of exps, so whatever is subtracted before a
-// softmax cancels; what lacks the axis comes out of a reduction or contraction; `expand` is nothing.
-// Exclusion has two words: mask(c) is 0 where c, else −∞, and select(c, x, −∞) is x + mask(c);
-// indicator(c) is 1 where c, else 0, and select(c, x, 0) is x · indicator(c) = exp of the mask.
+// over bases that are values (arguments, results of calls, …), operations of forms, or sums raised
+// to a power. What meets: x / sqrt(v), x * rsqrt(v), x * pow(v, -0.5); a mean as sum / n or sum *
+// (1/n); c * (a + b) and c * a + c * b; exp of a sum is a product of exps, so whatever is
+// subtracted before a softmax cancels; what lacks the axis comes out of a reduction or contraction;
+// `expand` is nothing. Exclusion has two words: mask(c) is 0 where c, else −∞, and select(c, x, −∞)
+// is x + mask(c); indicator(c) is 1 where c, else 0, and select(c, x, 0) is x · indicator(c) = exp
+// of the mask.
 //
 // Forms are equal as real functions where every value is finite; they say nothing about rounding.
-// Numbers are compared to nine digits. So a form recognises, and a region is built anew (fused.def).
-// Products of sums are not multiplied out; a sum or product of more than `widest` parts is opaque, so
-// a form costs constant time.
+// Numbers are compared to nine digits. So a form recognises, and a region is built anew
+// (fused.def). Products of sums are not multiplied out; a sum or product of more than `widest`
+// parts is opaque, so a form costs constant time.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -49,9 +51,9 @@ struct Base {
   enum Kind : std::uint8_t {
     value,
     operation,  // `code` with `attr` of `arguments`; exp is of a single product
-    sum,        // arguments[0]: two parts or more, the first with coefficient 1 (or −1 under a root)
-    group,      // arguments[0], opaque: too wide, or a product under a root
-    mask,       // of condition arguments[0]
+    sum,    // arguments[0]: two parts or more, the first with coefficient 1 (or −1 under a root)
+    group,  // arguments[0], opaque: too wide, or a product under a root
+    mask,   // of condition arguments[0]
     indicator,
   } kind = value;
   ValueId of;
@@ -66,8 +68,8 @@ struct Base {
 class Algebra {
  public:
   // Of a function that is there, to look at; or of one that is being built.
-  explicit Algebra(const Function& f) : f_(f) {}
-  explicit Algebra(Builder& to) : f_(to.function()), to_(&to) {}
+  Algebra(const Program& program, const Function& f) : program_(program), f_(f) {}
+  Algebra(const Program& program, Builder& to) : program_(program), f_(to.function()), to_(&to) {}
 
   // The form of a value of the builder's function; those of its operands must be known. A value
   // whose axes are those of its form is found again by `value`.
@@ -82,6 +84,8 @@ class Algebra {
   const Product& product(ProductId p) const { return products_[p.index]; }
   const Base& base(BaseId b) const { return bases_[b.index]; }
   const AxisList& axes(TermId t) const { return sums_[t.index].axes; }
+  // The sums and multiples whose roots became powers of the base, as they were written.
+  const std::vector<TermId>& under_roots(BaseId b) const;
 
   // A number alone; a single product, its coefficient and factors.
   bool is_number(TermId t, double& x) const;
@@ -115,10 +119,14 @@ class Algebra {
   TermId free(TermId t, const AxisList& axes) { return sub(t, bound(t, axes)); }
 
  private:
+  void note_root(BaseId b, TermId t);
   TermId intern(Sum s);
   ProductId intern(std::vector<Factor> factors);
   BaseId intern(Base b);
   TermId form(const Op& op, const Type& type);
+  std::optional<TermId> form_of_choice(TermId chosen);
+  TermId negated(TermId condition);
+  TermId form_of_gather(const Op& op, const Type& type);
   TermId form_of_select(const Op& op, const Type& type);
   bool sums_exponentials(TermId t) const;
   TermId group(TermId t);
@@ -136,15 +144,21 @@ class Algebra {
     return v;
   }
 
+  const Program& program_;
   const Function& f_;
   Builder* to_ = nullptr;
   std::vector<Sum> sums_;
   std::vector<Product> products_;
   std::vector<Base> bases_;
   std::unordered_map<std::string, std::uint32_t> known_;
-  std::vector<TermId> of_;                               // by value
-  std::unordered_map<std::uint32_t, ValueId> value_of_;  // by term
+  std::unordered_map<std::uint32_t, std::vector<TermId>> under_roots_;  // by base
+  std::vector<TermId> of_;                                              // by value
+  std::unordered_map<std::uint32_t, ValueId> value_of_;                 // by term
 };
+
+// Least and greatest of an integer value, where bounds of inputs, positions and numbers tell.
+std::optional<std::pair<std::int64_t, std::int64_t>> range_of(const Program& program,
+                                                              const Function& f, ValueId v);
 
 // Equal to nine digits; to six.
 bool same_number(double a, double b);

@@ -25,9 +25,9 @@ TermId Algebra::of(ValueId v) {
   const Type& type = f_.type(v);
   const bool opaque = !def.valid() || facts(f_.op(def).code).kind == Kind::control;
   const TermId t =
-      opaque ? term(intern(Base{
-                   .kind = Base::value, .of = v, .dtype = type.dtype, .axes = type.axes}))
-             : form(f_.op(def), type);
+      opaque
+          ? term(intern(Base{.kind = Base::value, .of = v, .dtype = type.dtype, .axes = type.axes}))
+          : form(f_.op(def), type);
   of_[v.index] = t;
   if (same_set(type.axes, axes(t))) value_of_.try_emplace(t.index, v);
   return t;
@@ -51,38 +51,46 @@ TermId Algebra::form(const Op& op, const Type& type) {
     case Opcode::constant_:
       if (!real) return number(static_cast<double>(op.attr.integer));
       return std::isfinite(op.attr.real) ? number(op.attr.real) : plain();
-    case Opcode::expand_: return x[0];
+    case Opcode::expand_:
+      return x[0];
     case Opcode::not_:
-      // Of comparisons: NaN aside.
-      if (const Base* b = only_base(x[0]); b != nullptr && b->kind == Base::operation) {
-        const std::vector<TermId> a = b->arguments;
-        const AxisList axes = b->axes;
-        if (b->code == Opcode::not_) return a[0];
-        if (b->code == Opcode::lt_)
-          return operation(Opcode::le_, {}, type.dtype, {a[1], a[0]}, axes);
-        if (b->code == Opcode::le_)
-          return operation(Opcode::lt_, {}, type.dtype, {a[1], a[0]}, axes);
-      }
-      return plain();
-    default: break;
+      return negated(x[0]);  // of comparisons: NaN aside
+    default:
+      break;
   }
   if (!real) return plain();
   double p = 0;
   switch (op.code) {
-    case Opcode::neg_: return scale(x[0], -1);
-    case Opcode::add_: return add(x[0], x[1]);
-    case Opcode::sub_: return sub(x[0], x[1]);
-    case Opcode::mul_: return mul(x[0], x[1]);
-    case Opcode::div_: return div(x[0], x[1]);
-    case Opcode::sqrt_: return power(x[0], 0.5);
-    case Opcode::rsqrt_: return power(x[0], -0.5);
-    case Opcode::pow_: return is_number(x[1], p) ? power(x[0], p) : plain();
-    case Opcode::exp_: return exp(x[0]);
-    case Opcode::log_: return log(x[0]);
+    case Opcode::neg_:
+      return scale(x[0], -1);
+    case Opcode::add_:
+      return add(x[0], x[1]);
+    case Opcode::sub_:
+      return sub(x[0], x[1]);
+    case Opcode::mul_:
+      return mul(x[0], x[1]);
+    case Opcode::div_:
+      return div(x[0], x[1]);
+    case Opcode::sqrt_:
+      return power(x[0], 0.5);
+    case Opcode::rsqrt_:
+      return power(x[0], -0.5);
+    case Opcode::pow_:
+      return is_number(x[1], p) ? power(x[0], p) : plain();
+    case Opcode::exp_:
+      return exp(x[0]);
+    case Opcode::log_:
+      return log(x[0]);
     case Opcode::tanh_:
-    case Opcode::erf_: return odd(op.code, x[0], type.dtype);
-    case Opcode::cast_: return f_.type(op.operands[0]).dtype == type.dtype ? x[0] : plain();
-    case Opcode::select_: return form_of_select(op, type);
+    case Opcode::erf_:
+      return odd(op.code, x[0], type.dtype);
+    case Opcode::cast_:
+      if (f_.type(op.operands[0]).dtype == type.dtype) return x[0];
+      return form_of_choice(x[0]).value_or(plain());
+    case Opcode::select_:
+      return form_of_select(op, type);
+    case Opcode::gather_:
+      return form_of_gather(op, type);
     case Opcode::sum_: {
       AxisList over;
       for (AxisId a : op.attr.axes) over.push_back(a);
@@ -95,8 +103,20 @@ TermId Algebra::form(const Op& op, const Type& type) {
         return plain();
       return contract(x[0], x[1], type.axes, type.dtype);
     }
-    default: return plain();
+    default:
+      return plain();
   }
+}
+
+// What lacks the axis that is read along comes out, if no position is outside.
+TermId Algebra::form_of_gather(const Op& op, const Type& type) {
+  const TermId x = of(op.operands[0]), index = of(op.operands[1]);
+  const auto range = range_of(program_, f_, op.operands[1]);
+  const bool inside = range && range->first >= 0 && range->second < f_.extent(op.attr.from);
+  const TermId along = inside ? bound(x, {op.attr.from}) : x;
+  const TermId read = operation(Opcode::gather_, {.from = op.attr.from}, type.dtype, {along, index},
+                                unite(axes(along).without(op.attr.from), axes(index)));
+  return add(read, sub(x, along));
 }
 
 bool Algebra::sums_exponentials(TermId t) const {
@@ -106,6 +126,32 @@ bool Algebra::sums_exponentials(TermId t) const {
     return b.kind == Base::operation && b.nonnegative &&
            (b.code == Opcode::exp_ || b.code == Opcode::sum_);
   });
+}
+
+// A real made of a condition, or of an integer that a condition chooses: 1 and 0, 0 and −1000000.
+std::optional<TermId> Algebra::form_of_choice(TermId chosen) {
+  const Base* b = only_base(chosen);
+  if (b == nullptr || b->kind != Base::operation) return std::nullopt;
+  if (b->dtype == DType::boolean) return indicator(chosen);
+  double yes = 0, no = 0;
+  if (b->code != Opcode::select_ || !is_number(b->arguments[1], yes) ||
+      !is_number(b->arguments[2], no) || (yes != 0 && no != 0))
+    return std::nullopt;
+  const TermId c = b->arguments[0];
+  return no == 0 ? scale(indicator(c), yes) : scale(indicator(negated(c)), no);
+}
+
+TermId Algebra::negated(TermId c) {
+  const AxisList axes = this->axes(c);
+  if (const Base* b = only_base(c); b != nullptr && b->kind == Base::operation) {
+    const std::vector<TermId> a = b->arguments;
+    if (b->code == Opcode::not_) return a[0];
+    if (b->code == Opcode::lt_)
+      return operation(Opcode::le_, {}, DType::boolean, {a[1], a[0]}, axes);
+    if (b->code == Opcode::le_)
+      return operation(Opcode::lt_, {}, DType::boolean, {a[1], a[0]}, axes);
+  }
+  return operation(Opcode::not_, {}, DType::boolean, {c}, axes);
 }
 
 TermId Algebra::form_of_select(const Op& op, const Type& type) {
@@ -119,11 +165,6 @@ TermId Algebra::form_of_select(const Op& op, const Type& type) {
   };
   const TermId c = of(op.operands[0]);
   const TermId a = of(op.operands[1]), b = of(op.operands[2]);
-  const auto negated = [&] {
-    if (const Base* n = only_base(c); n != nullptr && n->code == Opcode::not_)
-      return n->arguments[0];
-    return operation(Opcode::not_, {}, DType::boolean, {c}, axes(c));
-  };
   constexpr double infinity = std::numeric_limits<double>::infinity();
   // A sum of exponentials that is 0 is guarded before something is divided by it.
   if (const Base* test = only_base(c); test != nullptr && test->kind == Base::operation)
@@ -136,12 +177,12 @@ TermId Algebra::form_of_select(const Op& op, const Type& type) {
     }
   if (other(2, -infinity)) return add(a, mask(c));
   if (other(1, -infinity)) {
-    const TermId m = mask(negated());
+    const TermId m = mask(negated(c));
     return add(b, m);
   }
   if (other(2, 0)) return mul(a, indicator(c));
   if (other(1, 0)) {
-    const TermId i = indicator(negated());
+    const TermId i = indicator(negated(c));
     return mul(b, i);
   }
   return operation(Opcode::select_, {}, type.dtype, {c, a, b},
@@ -259,15 +300,18 @@ ValueId Algebra::realise_base(const Base& b, DType dtype, std::vector<ValueId>* 
       if (met != nullptr) met->push_back(b.of);
       return b.of;
     case Base::sum:
-    case Base::group: return realise(b.arguments[0], dtype, met, depth + 1);
-    case Base::mask: return {};  // stands in a sum
+    case Base::group:
+      return realise(b.arguments[0], dtype, met, depth + 1);
+    case Base::mask:
+      return {};  // stands in a sum
     case Base::indicator: {
       const ValueId c = realise(b.arguments[0], DType::boolean, met, depth + 1);
       if (!c.valid()) return {};
       const ValueId one = made(to_->constant(1, dtype)), zero = made(to_->constant(0, dtype));
       return made(to_->add(Opcode::select_, {c, one, zero}));
     }
-    case Base::operation: break;
+    case Base::operation:
+      break;
   }
   // Operations of forms come from values, so most arguments are there; of numbers the dtype is
   // that of the others.
@@ -280,9 +324,10 @@ ValueId Algebra::realise_base(const Base& b, DType dtype, std::vector<ValueId>* 
       if (is_number(t, ignored) != number) continue;
       const ValueId there = value(t);
       const bool condition = b.code == Opcode::select_ && i == 0;
-      operands[i] = realise(t, condition ? DType::boolean
-                               : there.valid() && !number ? f_.type(there).dtype
-                                                          : numbers,
+      operands[i] = realise(t,
+                            condition                  ? DType::boolean
+                            : there.valid() && !number ? f_.type(there).dtype
+                                                       : numbers,
                             met, depth + 1);
       if (!operands[i].valid()) return {};
       if (!condition && !number) numbers = f_.type(operands[i]).dtype;

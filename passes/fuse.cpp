@@ -27,8 +27,16 @@ std::string text_of_axes(const Program& program, const Function& f, const AxisLi
   return out;
 }
 
+std::string text_of_value(const Program& program, const Function& f, ValueId v) {
+  if (f.value(v).name.valid()) return fmt::format("`{}`", program.text(f.value(v).name));
+  for (const Group& g : f.groups)
+    if (v.index >= g.first.index && v.index < g.first.index + g.count)
+      return fmt::format("`{}`", leaves(program, g.bundle)[v.index - g.first.index].path);
+  return fmt::format("a value [{}]", text_of_axes(program, f, f.type(v).axes));
+}
+
 // Through elementwise operations: −∞ comes from a constant, from a logarithm, or from outside.
-bool may_be_lowest(const Program& program, const Function& f, ValueId x) {
+bool may_be_lowest(const Function& f, ValueId x) {
   std::vector<char> seen(f.values.size(), 0);
   std::vector<ValueId> work{x};
   while (!work.empty()) {
@@ -52,7 +60,6 @@ bool may_be_lowest(const Program& program, const Function& f, ValueId x) {
     if (!is_elementwise(kind) && kind != Kind::view && kind != Kind::read) continue;
     work.insert(work.end(), op.operands.begin(), op.operands.end());
   }
-  static_cast<void>(program);
   return false;
 }
 
@@ -60,12 +67,18 @@ namespace {
 
 class Rebuild {
  public:
-  Rebuild(Program& program, const Function& from, Function& out, const FuseOptions& options)
-      : program_(program), from_(from), to_(program, out), copy_(from, to_), options_(options) {}
+  Rebuild(Program& program, const Function& from, Function& out, const FuseOptions& options,
+          std::vector<Remark>& remarks)
+      : program_(program),
+        from_(from),
+        to_(program, out),
+        copy_(from, to_),
+        options_(options),
+        remarks_(remarks) {}
 
   void run() {
     copy_.arguments();
-    Algebra algebra(to_);
+    Algebra algebra(program_, to_);
     operations(from_.body(), algebra);
     std::vector<ValueId> results;
     for (ValueId v : from_.body().results) results.push_back(copy_(v));
@@ -95,6 +108,7 @@ class Rebuild {
       const ValueId better = make(*found, v, algebra);
       if (better.valid()) replace(op.results[0], v, better);
     }
+    for (Remark& r : finder.near()) remarks_.push_back(std::move(r));
   }
 
   void inner(const Op& op) {
@@ -103,9 +117,8 @@ class Rebuild {
       const Region& region = from_.regions[r.index];
       const RegionId opened = to_.open();
       for (ValueId v : region.arguments)
-        copy_.map(v,
-                  to_.argument(copy_(from_.type(v)), program_.text(from_.value(v).name)));
-      Algebra algebra(to_);
+        copy_.map(v, to_.argument(copy_(from_.type(v)), program_.text(from_.value(v).name)));
+      Algebra algebra(program_, to_);
       operations(region, algebra);
       std::vector<ValueId> results;
       for (ValueId v : region.results) results.push_back(copy_(v));
@@ -170,8 +183,7 @@ class Rebuild {
     }
     double ignored = 1;
     const bool alone = algebra.is_number(found.rest, ignored);
-    const ValueId rest =
-        alone ? ValueId{} : algebra.realise(found.rest, type.dtype, &met);
+    const ValueId rest = alone ? ValueId{} : algebra.realise(found.rest, type.dtype, &met);
     if (!alone && !rest.valid()) return {};
     met.push_back(x);
     if (target.valid()) met.push_back(target);
@@ -188,12 +200,11 @@ class Rebuild {
 
   ValueId fused(const Found& found, ValueId x, ValueId target, Algebra& algebra) {
     const Claim claim = found.spelling->claim;
-    const auto key = std::tuple(found.spelling, x, target, found.words.eps,
-                                std::vector<AxisId>(found.words.over.begin(),
-                                                    found.words.over.end()));
+    const auto key =
+        std::tuple(found.spelling, x, target, found.words.eps,
+                   std::vector<AxisId>(found.words.over.begin(), found.words.over.end()));
     if (const auto it = made_.find(key); it != made_.end()) return it->second;
-    const bool guarded =
-        claim == Claim::softmax && may_be_lowest(program_, to_.function(), x);
+    const bool guarded = claim == Claim::softmax && may_be_lowest(to_.function(), x);
     std::vector<ValueId> operands{x};
     if (target.valid()) operands.push_back(target);
     const RegionId region = to_.open();
@@ -234,8 +245,7 @@ class Rebuild {
   }
 
   // The fused value with what is left of the form, as the value that it replaces.
-  ValueId finish(const Found& found, ValueId y, ValueId rest, const Type& type,
-                 Algebra& algebra) {
+  ValueId finish(const Found& found, ValueId y, ValueId rest, const Type& type, Algebra& algebra) {
     double k = 1;
     const bool number = algebra.is_number(found.rest, k);
     if (found.added) {
@@ -267,6 +277,7 @@ class Rebuild {
   Builder to_;
   Cloner copy_;
   const FuseOptions& options_;
+  std::vector<Remark>& remarks_;
   std::map<std::tuple<const Spelling*, ValueId, ValueId, double, std::vector<AxisId>>, ValueId>
       made_;
 };
@@ -287,98 +298,68 @@ ValueId build_cross_entropy(Builder& to, ValueId x, ValueId target, AxisId axis)
 
 }  // namespace fusing
 
+namespace {
+
+// What a fused operation is of, in the words of its kind.
+std::string told(const Program& program, const Function& f, const Op& op) {
+  const Region& region = f.regions[op.regions[0].index];
+  AttentionForm form;
+  if (op.attr.claim == Claim::attention && attention_form(f, region, form).empty())
+    return fmt::format("of {} over {}", fusing::text_of_axes(program, f, form.rows),
+                       program.text(f.axis(form.keys).name));
+  for (OpId o : region.ops)
+    if (const Op& inner = f.op(o); facts(inner.code).kind == Kind::reduce) {
+      AxisList over;
+      for (AxisId a : inner.attr.axes) over.push_back(a);
+      return fmt::format("over {}", fusing::text_of_axes(program, f, over));
+    }
+  return fmt::format("of [{}]", fusing::text_of_axes(program, f, f.type(op.results[0]).axes));
+}
+
+// What stands fused in the end, and what came near.
+void tell(const Program& program, std::vector<Remark> near, std::vector<Remark>& out) {
+  for (const Function& f : program.functions)
+    for (const Op& op : f.ops)
+      if (op.code == Opcode::fused_ && op.attr.claim != Claim::none)
+        out.push_back({.at = op.loc,
+                       .claim = op.attr.claim,
+                       .fused = true,
+                       .function = std::string(program.text(f.name)),
+                       .text = told(program, f, op),
+                       .advice = ""});
+  out.insert(out.end(), std::make_move_iterator(near.begin()), std::make_move_iterator(near.end()));
+  const auto place = [&](const Remark& r) {
+    const std::vector<SourcePos>& lines = program.location(r.at).lines;
+    return lines.empty() ? SourcePos{} : lines[0];
+  };
+  std::stable_sort(out.begin(), out.end(),
+                   [&](const Remark& a, const Remark& b) { return place(a) < place(b); });
+}
+
+}  // namespace
+
 Program fuse(const Program& program, const FuseOptions& options, std::vector<Remark>* remarks) {
   Program out = program;
+  std::vector<Remark> near;
   for (std::size_t i = 0; i < out.functions.size(); ++i) {
     if (out.functions[i].family != Family::none) continue;
     const Function from = std::move(out.functions[i]);
     Function to;
     to.name = from.name;
-    fusing::Rebuild(out, from, to, options).run();
+    const std::size_t before = near.size();
+    fusing::Rebuild(out, from, to, options, near).run();
+    for (std::size_t k = before; k < near.size(); ++k) near[k].function = out.text(from.name);
     out.functions[i] = std::move(to);
   }
   out = simplify(out);
-  if (options.on(Claim::attention))
-    out = simplify(fusing::fuse_attention(out, options, remarks));
-  return out;
-}
-
-Program unfuse(const Program& program, bool all) {
-  Program out = program;
-  for (std::size_t i = 0; i < out.functions.size(); ++i) {
-    const Function from = std::move(out.functions[i]);
-    Function to;
-    to.name = from.name;
-    to.family = from.family;
-    Builder builder(out, to);
-    Cloner copy(from, builder);
-    copy.arguments();
-    struct Frame {
-      const Region* region;
-      const Op* owner = nullptr;  // of a region that is being inlined or copied
-      bool opened = false;
-      std::size_t next = 0, inner = 0;
-      std::vector<RegionId> done;
-    };
-    std::vector<Frame> stack{{&from.body()}};
-    const auto results_of = [&](const Region& r) {
-      std::vector<ValueId> values;
-      for (ValueId v : r.results) values.push_back(copy(v));
-      return values;
-    };
-    while (true) {
-      Frame& top = stack.back();
-      if (top.next == top.region->ops.size()) {
-        const Frame done = top;
-        if (stack.size() == 1) break;
-        stack.pop_back();
-        const std::vector<ValueId> results = results_of(*done.region);
-        if (!done.opened) {
-          for (std::size_t k = 0; k < results.size(); ++k) {
-            const ValueId was = done.owner->results[k];
-            copy.map(was, results[k]);
-            if (to.value(results[k]).def.valid() && from.value(was).name.valid())
-              builder.name(results[k], std::string(out.text(from.value(was).name)));
-          }
-          continue;
-        }
-        builder.close(results);
-        builder.at = done.owner->loc;
-        std::vector<ValueId> operands;
-        std::vector<Type> types;
-        for (ValueId v : done.owner->operands) operands.push_back(copy(v));
-        for (ValueId v : done.owner->results) types.push_back(copy(from.type(v)));
-        const std::vector<ValueId> made = builder.add_multi(
-            done.owner->code, operands, copy(done.owner->attr), types, done.done);
-        for (std::size_t k = 0; k < made.size(); ++k) {
-          copy.map(done.owner->results[k], made[k]);
-          builder.name(made[k], out.text(from.value(done.owner->results[k]).name));
-        }
-        continue;
-      }
-      const OpId id = top.region->ops[top.next++];
-      const Op& op = from.op(id);
-      const bool own_kernel = op.code == Opcode::fused_ && (op.attr.claim == Claim::attention ||
-                                                            op.attr.claim == Claim::attention_grad);
-      if (op.regions.empty() || (own_kernel && !all)) {
-        copy.clone(id);
-        continue;
-      }
-      const Region& region = from.regions[op.regions[0].index];
-      Frame frame{.region = &region, .owner = &op, .opened = op.code != Opcode::fused_};
-      if (frame.opened) {
-        frame.done.push_back(builder.open());
-        for (ValueId v : region.arguments)
-          copy.map(v, builder.argument(copy(from.type(v)), out.text(from.value(v).name)));
-      } else {
-        for (std::size_t k = 0; k < op.operands.size(); ++k)
-          copy.map(region.arguments[k], copy(op.operands[k]));
-      }
-      stack.push_back(std::move(frame));
-    }
-    builder.finish(results_of(from.body()), from.result_names);
-    out.functions[i] = std::move(to);
+  if (options.on(Claim::attention)) {
+    out = simplify(fusing::fuse_attention(out, &near));
+    // A softmax was looked for so that attention could be.
+    std::array<bool, claim_count> softmax{};
+    softmax[static_cast<std::size_t>(Claim::softmax)] = true;
+    if (!options.on(Claim::softmax)) out = unfuse_claims(out, softmax);
   }
+  if (remarks != nullptr) tell(out, std::move(near), *remarks);
   return out;
 }
 

@@ -26,6 +26,7 @@ Program fuse(const Program& program, const FuseOptions& options = {},
 // Every fused operation gives way to its region; but not attention and its backward unless `all`:
 // they have kernels of their own.
 Program unfuse(const Program& program, bool all = true);
+Program unfuse_claims(const Program& program, const std::array<bool, claim_count>& which);
 
 // Whether the region of a `fused` says what its claim says: "", or what is wrong. A pass that
 // changes a region or makes one is held to this (pipeline.cpp).

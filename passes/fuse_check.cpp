@@ -14,7 +14,7 @@ using canonical::TermId;
 
 std::string check_formula(const Program& program, const Function& f, const Region& region,
                           Claim claim) {
-  Algebra in(f);
+  Algebra in(program, f);
   for (OpId o : region.ops)
     for (ValueId v : f.op(o).results) in.of(v);
   const ValueId y = region.results[0];
@@ -49,7 +49,8 @@ std::string check_claim(const Program& program, const Function& f, const Op& fus
   if (fused.attr.claim != Claim::none && region.results.empty()) return "it has no result";
   switch (fused.attr.claim) {
     case Claim::none:
-    case Claim::optimizer: return "";
+    case Claim::optimizer:
+      return "";
     case Claim::attention: {
       AttentionForm form;
       return attention_form(f, region, form);
@@ -69,7 +70,8 @@ std::string check_claim(const Program& program, const Function& f, const Op& fus
     case Claim::rmsnorm:
     case Claim::cross_entropy:
     case Claim::gelu:
-    case Claim::silu: return check_formula(program, f, region, fused.attr.claim);
+    case Claim::silu:
+      return check_formula(program, f, region, fused.attr.claim);
   }
   return "";
 }

@@ -14,15 +14,8 @@ using namespace canonical;
 
 namespace {
 
-bool is_operation(const Base& b, Opcode code) {
-  return b.kind == Base::operation && b.code == code;
-}
-
-AxisList list_of(const std::vector<AxisId>& axes) {
-  AxisList out;
-  for (AxisId a : axes) out.push_back(a);
-  return out;
-}
+constexpr double gelu_a = 0.7978845608028654, gelu_b = 0.044715;  // √(2/π)
+constexpr double half_root = 0.7071067811865476;
 
 // Scaling of forms rounds: the number of fewest digits that is as good as equal.
 double tidy(double x) {
@@ -38,8 +31,8 @@ std::optional<TermId> quotient(Algebra& in, TermId t, TermId part) {
   if (!in.is_product(t) || !in.is_product(part)) return std::nullopt;
   std::vector<Factor> rest = in.factors(t);
   for (const Factor& f : in.factors(part)) {
-    const auto it = std::find_if(rest.begin(), rest.end(),
-                                 [&](const Factor& r) { return r.base == f.base; });
+    const auto it =
+        std::find_if(rest.begin(), rest.end(), [&](const Factor& r) { return r.base == f.base; });
     if (it == rest.end()) return std::nullopt;
     if (same_number(it->power, f.power)) {
       rest.erase(it);
@@ -56,8 +49,15 @@ std::optional<TermId> quotient(Algebra& in, TermId t, TermId part) {
 
 }  // namespace
 
+// Attention is grown around a softmax.
+bool Finder::on(Claim claim) const {
+  return options_.on(claim) || (claim == Claim::softmax && options_.on(Claim::attention));
+}
+
 std::optional<Found> Finder::find(ValueId v, TermId t) {
   dtype_ = f_.type(v).dtype;
+  at_ = f_.op(f_.value(v).def).loc;
+  if (!in_.is_product(t)) t = gathered(t);
   return in_.is_product(t) ? product(t) : cross_entropy(t);
 }
 
@@ -74,13 +74,21 @@ std::optional<Found> Finder::product(TermId t) {
       found = silu(t, f);
     else if (f.power == -1 && is_operation(b, Opcode::sum_))
       found = softmax(t, f);
-    if (found) return found;
+    if (found) {
+      done_.insert({found->spelling->claim, f.base});
+      return found;
+    }
+    if (f.power == -0.5) near_norm(t, f);
+    if (f.power == -1 && b.kind == Base::sum) near_root_plus(t, f);
+    if (f.power == -1 && b.kind == Base::sum) near_silu(t, f);
+    if (f.power == -1 && b.kind == Base::sum) near_guarded_softmax(t, f);
+    if (f.power == -1 && is_operation(b, Opcode::sum_)) near_softmax(t, f);
   }
   return std::nullopt;
 }
 
 std::optional<Found> Finder::fits(Claim claim, const FormWords& w, TermId t) {
-  if (!options_.on(claim)) return std::nullopt;
+  if (!on(claim)) return std::nullopt;
   for (const Spelling& s : spellings()) {
     if (s.claim != claim) continue;
     const TermId whole = form_of(s.formula, w, in_, f_, dtype_);
@@ -90,57 +98,79 @@ std::optional<Found> Finder::fits(Claim claim, const FormWords& w, TermId t) {
   return std::nullopt;
 }
 
-// … · (Σ b² · c + …)^−½: x is b, or what of b has the summed axes.
+// … · (Σ b² · c + eps)^−½: x is b, or what of b has the summed axes, up to a factor k with c =
+// k²/n.
 std::optional<Found> Finder::norm(TermId t, const Factor& root) {
-  const Base q = in_.base(root.base);
-  struct Reduction {
-    BaseId sum;
-    double coefficient;
-  };
-  std::vector<Reduction> reductions;
-  double constant = 0;
-  if (is_operation(q, Opcode::sum_)) {
-    reductions.push_back({root.base, 1});
-  } else if (q.kind == Base::sum) {
-    const Sum s = in_.sum(q.arguments[0]);
-    constant = s.constant;
-    for (const Part& p : s.parts) {
-      const std::vector<Factor>& f = in_.product(p.product).factors;
-      if (f.size() == 1 && f[0].power == 1 && is_operation(in_.base(f[0].base), Opcode::sum_))
-        reductions.push_back({f[0].base, p.coefficient});
+  const std::vector<TermId> written = in_.under_roots(root.base);
+  for (TermId square : written) {
+    const Sum q = in_.sum(square);
+    if (q.constant < 0) continue;
+    for (const Part& p : q.parts) {
+      const Base* sum = in_.only_base(in_.term(1, in_.product(p.product).factors));
+      if (sum == nullptr || !is_operation(*sum, Opcode::sum_) || p.coefficient <= 0 ||
+          !in_.is_product(sum->arguments[0]))
+        continue;
+      FormWords w{.eps = q.constant, .over = list_of(sum->attr.axes)};
+      std::vector<Factor> halves = in_.factors(sum->arguments[0]);
+      if (std::any_of(halves.begin(), halves.end(),
+                      [](const Factor& f) { return f.power != 2 * std::floor(f.power / 2); }))
+        continue;
+      for (Factor& f : halves) f.power /= 2;
+      double n = 1;
+      for (AxisId a : w.over) n *= static_cast<double>(f_.extent(a));
+      const TermId b = in_.term(1, std::move(halves));
+      double k = std::sqrt(p.coefficient * n);
+      if (close(k, 1)) k = 1;
+      // The text may have a multiple of what the form chose, of either sign.
+      for (const double multiple : {k, -k}) {
+        const TermId y = in_.scale(b, multiple), x = in_.bound(y, w.over);
+        if (k != 1 && !in_.value(x).valid() && !in_.value(y).valid()) continue;
+        // A layernorm is the rmsnorm of what is centred: the larger one first.
+        double ignored = 0;
+        w.x = x;
+        if (!in_.is_number(x, ignored))
+          if (auto found = fits(Claim::layernorm, w, t)) return found;
+        w.x = y;
+        if (in_.value(x).valid() || in_.value(y).valid() || multiple > 0)
+          if (auto found = fits(Claim::rmsnorm, w, t)) return found;
+      }
     }
-  }
-  for (const Reduction& r : reductions) {
-    const Base sum = in_.base(r.sum);
-    if (!in_.is_product(sum.arguments[0]) || r.coefficient <= 0 || constant < 0) continue;
-    std::vector<Factor> halves = in_.factors(sum.arguments[0]);
-    if (std::any_of(halves.begin(), halves.end(),
-                    [](const Factor& f) { return f.power != 2 * std::floor(f.power / 2); }))
-      continue;
-    for (Factor& f : halves) f.power /= 2;
-    FormWords w;
-    w.over = list_of(sum.attr.axes);
-    double n = 1;
-    for (AxisId a : w.over) n *= static_cast<double>(f_.extent(a));
-    const double eps = constant / (r.coefficient * n);
-    const TermId b = in_.term(1, std::move(halves));
-    const TermId centred = in_.bound(b, w.over);
-    // A form has a coefficient of its own choice; the value of the text may be a multiple.
-    const auto as_written = [&](TermId x) {
-      const double k = in_.sum(x).parts[0].coefficient;
-      w.x = in_.value(x).valid() || k == 1 ? x : in_.scale(x, 1 / k);
-      w.eps = tidy(w.x == x ? eps : eps / (k * k));
-    };
-    // A layernorm is the rmsnorm of what is centred: the larger one first.
-    double ignored = 0;
-    if (!in_.is_number(centred, ignored)) {
-      as_written(centred);
-      if (auto found = fits(Claim::layernorm, w, t)) return found;
-    }
-    as_written(b);
-    if (auto found = fits(Claim::rmsnorm, w, t)) return found;
   }
   return std::nullopt;
+}
+
+// x·f(kx) is f of kx over k, which is not what its author wrote: only a multiple that is there, or
+// one that a form took out of a sum.
+bool Finder::as_written(TermId x) {
+  double ignored = 0;
+  if (in_.is_number(x, ignored)) return false;
+  const double k = in_.sum(x).parts[0].coefficient;
+  if (std::fabs(k) == 1 || in_.value(x).valid()) return true;
+  const TermId unit = in_.scale(x, 1 / k);
+  return !in_.value(unit).valid() && !in_.value(in_.scale(unit, -1)).valid();
+}
+
+// x·c + x·tanh(u)·c is x·(1 + tanh(u))·c.
+TermId Finder::gathered(TermId t) {
+  const Sum s = in_.sum(t);
+  for (const Part& p : s.parts) {
+    const std::vector<Factor> factors = in_.product(p.product).factors;
+    for (const Factor& f : factors) {
+      const Base b = in_.base(f.base);
+      if (f.power != 1 || (!is_operation(b, Opcode::tanh_) && !is_operation(b, Opcode::erf_)))
+        continue;
+      std::vector<Factor> rest;
+      for (const Factor& g : factors)
+        if (g.base != f.base) rest.push_back(g);
+      const TermId x = in_.term(p.coefficient, rest);
+      for (const double sign : {1.0, -1.0}) {
+        if (in_.sub(t, in_.term(p)) != in_.scale(x, sign)) continue;
+        const TermId one = in_.number(sign);
+        return in_.mul(x, in_.add(in_.term(f.base), one));
+      }
+    }
+  }
+  return t;
 }
 
 // … · (1 + tanh(u)) and … · (1 + erf(u)).
@@ -155,36 +185,42 @@ std::optional<Found> Finder::activation(TermId t, const Factor& one_plus) {
   // tanh(u) − 1 is −(1 + tanh(−u)).
   const TermId u = in_.scale(inner->arguments[0], s.constant);
   FormWords w;
-  if (tanh) {
-    w.x = in_.scale(u, 2);
-    if (auto found = fits(Claim::silu, w, t)) return found;
-    constexpr double a = 0.7978845608028654, b = 0.044715;
-    // u = a·x + a·b·x³ up to the coefficient k of x.
-    for (const Part& p : in_.sum(u).parts) {
-      std::vector<Factor> root = in_.product(p.product).factors;
-      if (std::any_of(root.begin(), root.end(), [](const Factor& f) {
-            return f.power != 3 * std::floor(f.power / 3) || f.power == 0;
-          }))
-        continue;
-      for (Factor& f : root) f.power /= 3;
-      const TermId x = in_.term(1, std::move(root));
-      const TermId linear = in_.sub(u, in_.term(p));
-      double ignored = 0;
-      if (in_.is_number(linear, ignored)) continue;
-      const double ak = in_.sum(linear).parts[0].coefficient / in_.sum(x).parts[0].coefficient;
-      if (in_.scale(x, ak) != linear) continue;
-      const double k = close(std::fabs(ak), a) ? std::copysign(1, ak) : ak / a;
-      w.x = in_.scale(x, k);
-      w.a = tidy(ak / k);
-      w.b = tidy(p.coefficient / (ak * k * k));
-      if (!close(w.b, b)) continue;
-      if (auto found = fits(Claim::gelu, w, t)) return found;
-    }
-    return std::nullopt;
+  w.x = in_.scale(u, 2);
+  std::optional<Found> found;
+  if (tanh && as_written(w.x)) found = fits(Claim::silu, w, t);
+  if (!found) found = tanh ? gelu_tanh(t, u) : gelu_erf(t, u);
+  if (!found) near_activation(t, one_plus, u, !tanh);
+  return found;
+}
+
+// u = a·x + a·b·x³, up to the factor k that the form took out of x.
+std::optional<Found> Finder::gelu_tanh(TermId t, TermId u) {
+  const Sum s = in_.sum(u);
+  for (const Part& p : s.parts) {
+    std::vector<Factor> root = in_.product(p.product).factors;
+    if (std::any_of(root.begin(), root.end(),
+                    [](const Factor& f) { return f.power != 3 * std::floor(f.power / 3); }))
+      continue;
+    for (Factor& f : root) f.power /= 3;
+    const TermId x = in_.term(1, std::move(root));
+    const TermId linear = in_.sub(u, in_.term(p));
+    double ignored = 0;
+    if (in_.is_number(linear, ignored)) continue;
+    const double ak = in_.sum(linear).parts[0].coefficient / in_.sum(x).parts[0].coefficient;
+    if (in_.scale(x, ak) != linear) continue;
+    const double k = close(std::fabs(ak), gelu_a) ? std::copysign(1, ak) : ak / gelu_a;
+    FormWords w{.x = in_.scale(x, k), .a = tidy(ak / k), .b = tidy(p.coefficient / (ak * k * k))};
+    if (!close(w.b, gelu_b) || !as_written(w.x)) continue;
+    if (auto found = fits(Claim::gelu, w, t)) return found;
   }
-  constexpr double half_root = 0.7071067811865476;
+  return std::nullopt;
+}
+
+// u = a·x.
+std::optional<Found> Finder::gelu_erf(TermId t, TermId u) {
   std::vector<TermId> candidates;
-  for (const Factor& f : in_.factors(t))
+  const std::vector<Factor> factors = in_.factors(t);
+  for (const Factor& f : factors)
     if (f.power >= 1) candidates.push_back(in_.term(f.base));
   if (in_.is_product(u)) candidates.push_back(in_.scale(u, 1 / in_.coefficient(u)));
   for (TermId x : candidates) {
@@ -193,8 +229,8 @@ std::optional<Found> Finder::activation(TermId t, const Factor& one_plus) {
     const double ak = in_.sum(u).parts[0].coefficient / in_.sum(x).parts[0].coefficient;
     if (in_.scale(x, ak) != u) continue;
     const double k = close(std::fabs(ak), half_root) ? std::copysign(1, ak) : ak / half_root;
-    w.x = in_.scale(x, k);
-    w.a = tidy(ak / k);
+    const FormWords w{.x = in_.scale(x, k), .a = tidy(ak / k)};
+    if (!as_written(w.x)) continue;
     if (auto found = fits(Claim::gelu, w, t)) return found;
   }
   return std::nullopt;
@@ -216,8 +252,9 @@ std::optional<Found> Finder::silu(TermId t, const Factor& below) {
   const TermId minus_x = exponent(in_.scale(in_.term(s.parts[0]), 1 / s.constant));
   if (!minus_x.valid()) return std::nullopt;
   FormWords w;
-  for (const double sign : {-1.0, 1.0}) {
+  for (const double sign : {1.0, -1.0}) {
     w.x = in_.scale(minus_x, sign);
+    if (!as_written(w.x)) continue;
     if (auto found = fits(Claim::silu, w, t)) return found;
   }
   return std::nullopt;
@@ -236,7 +273,7 @@ std::optional<Found> Finder::softmax(TermId t, const Factor& sum) {
 
 // … · contract(exp(x) · weights, with) / Σ exp(x).
 std::optional<Found> Finder::contracted_softmax(TermId t, const Factor& sum, const FormWords& w) {
-  if (!options_.on(Claim::softmax)) return std::nullopt;
+  if (!on(Claim::softmax)) return std::nullopt;
   const Base r = in_.base(sum.base);
   for (const Factor& f : in_.factors(t)) {
     const Base c = in_.base(f.base);
@@ -260,7 +297,7 @@ std::optional<Found> Finder::contracted_softmax(TermId t, const Factor& sum, con
 
 // log Σ exp(x) − gather(x, target) + rest.
 std::optional<Found> Finder::cross_entropy(TermId t) {
-  if (!options_.on(Claim::cross_entropy)) return std::nullopt;
+  if (!on(Claim::cross_entropy)) return std::nullopt;
   const Sum s = in_.sum(t);
   for (const Part& l : s.parts) {
     const Base* log = in_.only_base(in_.term(1, in_.product(l.product).factors));
@@ -274,9 +311,13 @@ std::optional<Found> Finder::cross_entropy(TermId t) {
     for (const Part& g : s.parts) {
       const Base* gather = in_.only_base(in_.term(1, in_.product(g.product).factors));
       if (gather == nullptr || !is_operation(*gather, Opcode::gather_) ||
-          gather->attr.from != w.over[0] || gather->arguments[0] != w.x ||
-          !same_number(g.coefficient, -l.coefficient))
+          gather->attr.from != w.over[0])
         continue;
+      if (gather->arguments[0] != w.x || !same_number(g.coefficient, -l.coefficient)) {
+        near_cross_entropy(in_.product(l.product).factors[0].base, w.x, l, g);
+        continue;
+      }
+      done_.insert({Claim::cross_entropy, in_.product(l.product).factors[0].base});
       w.target = gather->arguments[1];
       const Spelling& spelling = definition(Claim::cross_entropy);
       const TermId whole = form_of(spelling.formula, w, in_, f_, dtype_);

@@ -40,9 +40,12 @@ constexpr ClaimRow claims[] = {
 
 double number_of(char name, const FormWords& w, const Function& f) {
   switch (name) {
-    case 'e': return w.eps;
-    case 'a': return w.a;
-    case 'b': return w.b;
+    case 'e':
+      return w.eps;
+    case 'a':
+      return w.a;
+    case 'b':
+      return w.b;
     default: {
       double n = 1;
       for (AxisId x : w.over) n *= static_cast<double>(f.extent(x));
@@ -72,32 +75,48 @@ canonical::TermId form_of(const RuleTerm& formula, const FormWords& w, canonical
       continue;
     }
     if (n.kind == TermNode::variable) {
-      t[i] = n.name == 'x'   ? w.x
-             : n.name == 't' ? w.target
-                             : in.number(number_of(n.name, w, f));
+      t[i] = n.name == 'x' ? w.x : n.name == 't' ? w.target : in.number(number_of(n.name, w, f));
       continue;
     }
-    const auto operand = [&](std::size_t k) {
-      return t[static_cast<std::size_t>(n.operands[k])];
-    };
+    const auto operand = [&](std::size_t k) { return t[static_cast<std::size_t>(n.operands[k])]; };
     switch (n.code) {
-      case Opcode::add_: t[i] = in.add(operand(0), operand(1)); break;
-      case Opcode::sub_: t[i] = in.sub(operand(0), operand(1)); break;
-      case Opcode::mul_: t[i] = in.mul(operand(0), operand(1)); break;
-      case Opcode::div_: t[i] = in.div(operand(0), operand(1)); break;
-      case Opcode::neg_: t[i] = in.scale(operand(0), -1); break;
-      case Opcode::exp_: t[i] = in.exp(operand(0)); break;
-      case Opcode::log_: t[i] = in.log(operand(0)); break;
-      case Opcode::rsqrt_: t[i] = in.power(operand(0), -0.5); break;
-      case Opcode::sum_: t[i] = in.sum_over(operand(0), w.over, dtype); break;
+      case Opcode::add_:
+        t[i] = in.add(operand(0), operand(1));
+        break;
+      case Opcode::sub_:
+        t[i] = in.sub(operand(0), operand(1));
+        break;
+      case Opcode::mul_:
+        t[i] = in.mul(operand(0), operand(1));
+        break;
+      case Opcode::div_:
+        t[i] = in.div(operand(0), operand(1));
+        break;
+      case Opcode::neg_:
+        t[i] = in.scale(operand(0), -1);
+        break;
+      case Opcode::exp_:
+        t[i] = in.exp(operand(0));
+        break;
+      case Opcode::log_:
+        t[i] = in.log(operand(0));
+        break;
+      case Opcode::rsqrt_:
+        t[i] = in.power(operand(0), -0.5);
+        break;
+      case Opcode::sum_:
+        t[i] = in.sum_over(operand(0), w.over, dtype);
+        break;
       case Opcode::gather_: {
         AxisList axes = in.axes(operand(0)).without(w.over[0]);
         axes = unite(axes, in.axes(operand(1)));
-        t[i] = in.operation(Opcode::gather_, {.from = w.over[0]}, dtype,
-                            {operand(0), operand(1)}, axes);
+        t[i] = in.operation(Opcode::gather_, {.from = w.over[0]}, dtype, {operand(0), operand(1)},
+                            axes);
         break;
       }
-      default: t[i] = in.odd(n.code, operand(0), dtype); break;  // tanh, erf
+      default:
+        t[i] = in.odd(n.code, operand(0), dtype);
+        break;  // tanh, erf
     }
   }
   return t[static_cast<std::size_t>(formula.count - 1)];

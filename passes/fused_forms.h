@@ -1,5 +1,5 @@
-// Owns the table of fused forms, compiled, and its two readings: a formula as a canonical form, to be
-// found, and as operations, to be built.
+// Owns the table of fused forms, compiled, and its two readings: a formula as a canonical form, to
+// be found, and as operations, to be built.
 #pragma once
 
 #include <span>

@@ -103,7 +103,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   if (!model) return model.failure();
   const double front_s = since(begin);
   Result<std::unique_ptr<Session>> opened =
-      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .memory_budget = *budget});
+      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .fuse = *chosen_fusion(common), .memory_budget = *budget});
   if (!opened) return opened.failure();
   Session& s = **opened;
   const double compile_s = front_s + s.passes_s + s.report.compile_s + s.report.link_s;

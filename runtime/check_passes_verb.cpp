@@ -45,7 +45,7 @@ Result<int> check_model(const Common& common, Sources& sources) {
   // Without a loss there is nothing to train: then the passes of @eval.
   const std::string_view entry = program.find("loss").valid() ? "step" : "eval";
   Result<Program> planned =
-      run_pipeline(program, {.target = *target, .entry = entry, .after = behind});
+      run_pipeline(program, {.target = *target, .entry = entry, .fuse = *chosen_fusion(common), .after = behind});
   if (failed) return *failed;
   if (!planned) return planned.failure();
   written = out(wrong ? fmt::format("the first pass that differs is {}, in {}\n", wrong->pass,

@@ -25,11 +25,16 @@ struct Verb {
   std::function<int()> run;
 };
 
+void add_fusion(CLI::App& app, Common& c) {
+  app.add_flag("--no-fuse{all}", c.no_fuse, "run definitions instead of fused forms: of all, or --no-fuse=attention,gelu");
+}
+
 void add_model(CLI::App& app, Common& c, const char* what) {
   app.add_option("FILE", c.file, what)->required();
   app.add_option("--set", c.set, "numbers of the model's header, or of `train`: lr clip weight_decay beta1 beta2 eps warmup steps")
       ->type_name("NAME=VALUE ...")
       ->expected(1, -1);
+  add_fusion(app, c);
 }
 
 void add_machine(CLI::App& app, Common& c) {
@@ -111,6 +116,8 @@ Verb dump_verb(CLI::App& root) {
   app->add_option("--function", o->function, "this function and what it calls (default: @step)");
   app->add_flag("--brief", o->brief, "without locations; bundles and bodies of fused operations as { … }; the plan's costs ahead");
   app->add_flag("--math", o->math, "the gradient (--stage=grad) as mathematics, in the language of the models");
+  app->add_flag("--remarks", o->remarks, "instead: what was decided, and why not, with file and line");
+  add_fusion(*app, *c);
   add_budget(*app, *c);
   app->add_option("--target", c->target, "avx512, avx2 or portable");
   return {app, [c, o, app] {

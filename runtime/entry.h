@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "passes/fuse.h"
 #include "passes/passes.h"
 #include "runtime/front.h"
 #include "runtime/step.h"
@@ -53,6 +54,7 @@ class Session {
     Target target;
     int threads = 1;
     bool train = true;              // state for @step, else @eval alone
+    FuseOptions fuse{};             // what is not fused
     ChunkOptions chunks{};          // of the loss
     std::int64_t memory_budget = 0; // bytes of @step's activations; 0: none
   };

@@ -123,7 +123,7 @@ std::vector<std::string> result_names(const Program& p, const Function& f) {
 }
 
 Result<Arrays> compiled(const Program& program, std::string_view function, const Arrays& arguments, const ExecuteOptions& options) {
-  Result<Entry> entry = Entry::plan(program, {.target = options.target, .entry = function});
+  Result<Entry> entry = Entry::plan(program, {.target = options.target, .entry = function, .fuse = options.fuse});
   if (!entry) return entry.failure();
   const Program& p = entry->program();
   const Function& f = entry->function();
@@ -173,7 +173,7 @@ Result<Arrays> execute(const Program& program, std::string_view function, const 
   const Program* p = &program;
   Program made;
   if (!program.find(function).valid() && program.find("loss").valid()) {
-    Result<Program> grad = run_pipeline(program, {.target = options.target, .until = Stage::grad});
+    Result<Program> grad = run_pipeline(program, {.target = options.target, .until = Stage::grad, .fuse = options.fuse});
     if (!grad) return grad.failure();
     made = std::move(*grad);
     p = &made;

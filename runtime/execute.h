@@ -10,6 +10,7 @@
 #include "ir/evaluate.h"
 #include "ir/program.h"
 #include "ir/target.h"
+#include "passes/fuse.h"
 #include "runtime/step.h"
 
 namespace gradc {
@@ -21,6 +22,7 @@ struct ExecuteOptions {
   bool interpret = false;
   Target target;
   int threads = 1;
+  FuseOptions fuse = {};
 };
 
 // Runs an entry function (`eval`, `grad`, `loss`). `arguments` has inputs and scalars by name and a

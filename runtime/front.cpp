@@ -48,6 +48,24 @@ Result<Target> chosen_target(const Common& common) {
   return t;
 }
 
+Result<FuseOptions> chosen_fusion(const Common& common) {
+  FuseOptions out;
+  const std::string& list = common.no_fuse;
+  for (std::size_t begin = 0; begin < list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string word = list.substr(begin, end - begin);
+    Claim claim = Claim::none;
+    if (word == "all")
+      out.off.fill(true);
+    else if (parse_claim(word, claim) && claim != Claim::none)
+      out.off[static_cast<std::size_t>(claim)] = true;
+    else
+      return failure(Exit::usage, fmt::format("--no-fuse: there is no fused form `{}`", word));
+    begin = end + 1;
+  }
+  return out;
+}
+
 int chosen_threads(const Common& common) { return common.threads > 0 ? common.threads : available_processors(); }
 
 Result<std::int64_t> chosen_budget(const Common& common) {
@@ -65,7 +83,9 @@ Result<std::int64_t> chosen_budget(const Common& common) {
   return static_cast<std::int64_t>(value * scale);
 }
 
-Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet) {
+Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet, bool expect) {
+  Result<FuseOptions> fusion = chosen_fusion(common);
+  if (!fusion) return fusion.failure();
   Result<std::string> text = read_text(common.file);
   if (!text) return text.failure();
   const std::string name = common.file == "-" ? "<stdin>" : common.file;
@@ -80,6 +100,8 @@ Result<ModelFile> load_model(const Common& common, Sources& sources, const Lower
   if (!file) return file.failure();
   Result<Model> model = lower(sources, **file, options);
   if (!model) return model.failure();
+  if (expect)
+    if (Result<Done> r = check_expectations(*model, *fusion); !r) return r.failure();
   if (!quiet)
     for (const Diagnostic& w : model->warnings) std::fputs(render(sources, w).c_str(), stderr);
   return ModelFile{sources, *file, std::move(*model)};

@@ -20,6 +20,7 @@ struct Common {
   std::string target;                            // empty: the best that the machine runs
   std::string precision = "f32";
   std::string memory_budget;                     // bytes of activations, `800M`; empty: no budget
+  std::string no_fuse;                           // claims that are not fused, by commas; `all`
   bool json = false;
 };
 
@@ -31,10 +32,14 @@ struct ModelFile {
 
 // Reads, parses and lowers. Warnings go to stderr unless `quiet`. On failure the diagnostics are already
 // rendered into the failure's first message by report(): call report(sources, failure).
-Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet = false);
+// What a text expects to be fused and is not (`expect fused(K)`) is a failure, unless `expect` is false.
+Result<ModelFile> load_model(const Common& common, Sources& sources, const LowerOptions& options, bool quiet = false, bool expect = true);
 Result<std::string> read_text(const std::string& path);   // exit 3; '-' is stdin
 Result<LowerOptions> lower_options(const Common& common); // parses --set; exit 2
 Result<Target> chosen_target(const Common& common);       // exit 2
+Result<FuseOptions> chosen_fusion(const Common& common);  // parses --no-fuse; exit 2
+// Whether every expectation of the model holds; else where not, with the reason that fusion gives.
+Result<Done> check_expectations(const Model& model, const FuseOptions& fuse);
 int chosen_threads(const Common& common);
 Result<std::int64_t> chosen_budget(const Common& common); // bytes, 0: none; K, M, G are powers of ten; exit 2
 

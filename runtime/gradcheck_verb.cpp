@@ -21,7 +21,7 @@ Result<int> gradcheck_model(const Common& common, const GradcheckOptions& o, Sou
   if (!out(fmt::format("sizes:{}\n", sizes))) return static_cast<int>(Exit::file);
   Result<Target> target = chosen_target(common);
   if (!target) return target.failure();
-  Result<Program> grad = run_pipeline(small->model.program, {.target = *target, .until = Stage::grad});
+  Result<Program> grad = run_pipeline(small->model.program, {.target = *target, .until = Stage::grad, .fuse = *chosen_fusion(common)});
   if (!grad) return grad.failure();
   bool written = true;
   Result<GradcheckReport> result =

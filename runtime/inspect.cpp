@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_set>
 
 #include "codegen/codegen.h"
@@ -22,6 +23,7 @@ struct StageRow {
 constexpr StageRow stages[] = {
     {"ast", "the program as .grad text again", Stage::ir},
     {"ir", "as the frontend made it", Stage::ir},
+    {"fused", "simplified; attention, norms and their like are one operation each", Stage::fused},
     {"grad", "simplified and differentiated: @grad, @update, @step", Stage::grad},
     {"grouped", "operations joined into kernels", Stage::grouped},
     {"plan", "inlined, ordered, every value in its place", Stage::plan},
@@ -48,6 +50,33 @@ Result<std::string> kernels_text(const Program& p, bool assembly, const Target& 
   return text;
 }
 
+// A line a decision: `file:line: fused …` or `file:line: not fused …: reason; advice`, then what
+// later passes decided. A block that was
+// lowered twice says the same twice, and is told once.
+std::string text_of_remarks(const Program& p, const std::vector<Remark>& remarks) {
+  std::string text;
+  std::set<std::string> told;
+  for (const Remark& r : remarks) {
+    const std::vector<SourcePos>& lines = p.location(r.at).lines;
+    std::string at = "<the whole step>", others;
+    if (!lines.empty()) at = fmt::format("{}:{}", p.files[lines[0].file.index], lines[0].line);
+    for (std::size_t i = 1; i < lines.size(); ++i) {
+      if (lines[i].file == lines[i - 1].file && lines[i].line == lines[i - 1].line) continue;
+      others += others.empty() ? ", with " : ", ";
+      if (lines[i].file != lines[0].file) others += p.files[lines[i].file.index] + ":";
+      others += std::to_string(lines[i].line);
+    }
+    const std::string line =
+        r.claim == Claim::none
+            ? fmt::format("{}: {}{}{}\n", at, r.text, r.advice.empty() ? "" : "; ", r.advice)
+        : r.fused ? fmt::format("{}: fused {} {}{}\n", at, name(r.claim), r.text, others)
+                : fmt::format("{}: not fused {}: {}{}{}\n", at, name(r.claim), r.text,
+                              r.advice.empty() ? "" : "; ", r.advice);
+    if (told.insert(line).second) text += line;
+  }
+  return text;
+}
+
 Result<std::string> dump_text(const Common& common, const DumpOptions& o, Sources& sources) {
   const auto row = std::find_if(std::begin(stages), std::end(stages), [&](const StageRow& r) { return r.name == o.stage; });
   if (row == std::end(stages)) {
@@ -59,14 +88,17 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   if (!lowering) return lowering.failure();
   Result<Target> target = chosen_target(common);
   if (!target) return target.failure();
-  lowering->need_loss = row->until != Stage::ir;
-  Result<ModelFile> model = load_model(common, sources, *lowering);
+  lowering->need_loss = row->until != Stage::ir && row->until != Stage::fused && !o.remarks;
+  // What is expected and missing can be looked at.
+  Result<ModelFile> model = load_model(common, sources, *lowering, false, false);
   if (!model) return model.failure();
   if (row->name == "ast") return print_model(*model->file);
   Result<std::int64_t> budget = chosen_budget(common);
   if (!budget) return budget.failure();
   std::vector<Remark> remarks;
-  Pipeline pipeline{.target = *target, .until = row->until, .memory_budget = *budget, .remarks = &remarks};
+  Pipeline pipeline{.target = *target, .until = row->until, .fuse = *chosen_fusion(common), .memory_budget = *budget, .remarks = &remarks};
+  const bool trains = model->model.program.find("loss").valid();
+  if (o.remarks) pipeline.until = trains ? Stage::plan : Stage::fused;
   Program behind;
   bool found = false;
   if (!o.after.empty()) {
@@ -79,6 +111,7 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   }
   Result<Program> program = run_pipeline(model->model.program, pipeline);
   if (!program) return program.failure();
+  if (o.remarks) return text_of_remarks(*program, remarks);
   if (!o.after.empty()) {
     if (!found) return failure(Exit::usage, fmt::format("no pass `{}` runs; `gradc opt --list` has their names", o.after));
     *program = std::move(behind);

@@ -160,7 +160,9 @@ int run(const Common& common, const RunOptions& options) {
   Sources sources;
   Result<Target> target = chosen_target(common);
   if (!target) return report(sources, target.failure());
-  const ExecuteOptions how{.interpret = options.interpret, .target = *target, .threads = chosen_threads(common)};
+  Result<FuseOptions> fusion = chosen_fusion(common);
+  if (!fusion) return report(sources, fusion.failure());
+  const ExecuteOptions how{.interpret = options.interpret, .target = *target, .threads = chosen_threads(common), .fuse = *fusion};
   bool written = true;
   Result<Done> done = common.file.ends_with(".grad") ? run_model(common, options, sources, how, written)
                                                      : run_ir(common, options, sources, how, written);

@@ -258,7 +258,8 @@ Result<Run> prepare(const Common& common, const TrainOptions& options, Sources& 
   Result<std::int64_t> budget = chosen_budget(common);
   if (!budget) return budget.failure();
   Result<std::unique_ptr<Session>> session = Session::open(
-      model->model.program, {.target = *target, .threads = chosen_threads(common), .memory_budget = *budget});
+      model->model.program,
+      {.target = *target, .threads = chosen_threads(common), .fuse = *chosen_fusion(common), .memory_budget = *budget});
   if (!session) return session.failure();
   Run run{common, options, std::move(*model), *inputs, std::move(*corpus), std::move(*session), nullptr, nullptr, 0, 0};
   run.steps = run.model.model.program.training.steps;

@@ -13,7 +13,7 @@ struct DumpOptions {
   std::string stage = "ir";
   std::string after;             // a pass: the program behind it instead of a stage
   std::string function;          // empty: @step and what it calls (before it exists: every entry)
-  bool list_stages = false, brief = false, fuse = true;
+  bool list_stages = false, brief = false, remarks = false;
   bool math = false;             // of stage grad: as mathematics in the language of the models
 };
 int dump(const Common& common, const DumpOptions& options);

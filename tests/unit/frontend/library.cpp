@@ -26,7 +26,7 @@ void check_initialisers(const std::string& text, const std::string& name) {
       CHECK_MESSAGE(s.init.kind != ast::Init::none, name << ":" << s.at.line);
 }
 
-// Blocks and model without header, initialisers and `train`, each parameter a statement of its own.
+// Blocks and model without header, initialisers, `expect` and `train`, each parameter a statement of its own.
 std::string equations(std::string text, const std::string& name) {
   const test::Parsed p = test::parse(text, {}, name);
   REQUIRE_MESSAGE(p.file != nullptr, p.messages);
@@ -40,7 +40,7 @@ std::string equations(std::string text, const std::string& name) {
     std::vector<ast::StmtId> out;
     for (ast::StmtId id : body) {
       const ast::Stmt s = f.stmt(id);
-      if (s.kind != ast::StmtKind::param) out.push_back(id);
+      if (s.kind != ast::StmtKind::param && s.kind != ast::StmtKind::expect) out.push_back(id);
       for (const ast::ParamDecl& d : s.decls) {
         out.push_back({static_cast<std::uint32_t>(f.stmts.size())});
         f.stmts.push_back({.kind = s.kind, .decls = {d}});
