@@ -93,9 +93,7 @@ Result<std::vector<Array>> PassCheck::arguments(const Program& program,
       std::size_t done = 0;
       for (std::uint32_t i = 0; i < g->count; ++i) {
         const Type& member = f.type(ValueId{v.index + i});
-        std::vector<std::int64_t> extents;
-        for (AxisId a : member.axes) extents.push_back(f.extent(a));
-        Array a = Array::zeros(member.dtype, std::move(extents));
+        Array a = Array::zeros(member.dtype, extents_of(f, member));
         if (done + a.real.size() > flat.size()) internal_error("a group beyond its values");
         std::copy_n(flat.begin() + static_cast<std::ptrdiff_t>(done), a.real.size(),
                     a.real.begin());
@@ -144,7 +142,7 @@ Result<std::vector<NamedArray>> PassCheck::values(const Program& program) const 
   // @step calls @grad, whose gradients it does not give; @loss is the start of @grad.
   if (Result<Done> r = run("step", result_name); !r) return r.failure();
   if (const FunctionId grad = program.find("grad"); grad.valid()) {
-    const BundleId p = taken_bundle(program, grad, "p");
+    const BundleId p = argument_bundle(program, grad, "p");
     const std::vector<Leaf> tensors = p.valid() ? leaves(program, p) : std::vector<Leaf>{};
     const auto name = [&](const Function&, std::size_t i) {
       return i < tensors.size() ? "grad." + tensors[i].stored : std::string("loss");

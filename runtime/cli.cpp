@@ -4,6 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <csignal>
+
+#include "frontend/near.h"
 #include "runtime/train.h"
 #include "runtime/verbs.h"
 
@@ -67,7 +71,8 @@ Verb train_verb(CLI::App& root) {
   app->add_option("--log-every", o->log_every, "print every N-th step")->check(CLI::PositiveNumber)->capture_default_str();
   app->add_option("--sample-every", o->sample_every, "show generated text every N steps; 0: at the end alone")->check(CLI::NonNegativeNumber)->capture_default_str();
   app->add_option("--sample-tokens", o->sample_tokens, "its length; 0: none")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app->add_option("--until", o->until, "stop once the validation loss is below: `bigram` (the entropy of pairs of bytes) or a number");
+  app->add_option("--until", o->until, "stop once the validation loss is below: `bigram` (the entropy of pairs of bytes) or a number")
+      ->check(CLI::Number | CLI::IsMember({"bigram"}));
   app->add_option("--weights", o->weights, "start from a safetensors file");
   app->add_option("--ignore", o->ignore, "stored names (`*` is any text) that may be missing or unexpected there")->expected(1, -1);
   add_budget(*app, *c);
@@ -186,7 +191,7 @@ Verb bench_verb(CLI::App& root) {
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
-  install_signals();
+  std::signal(SIGPIPE, SIG_IGN);   // a reader that is gone is an exit code
   CLI::App app{about, "gradc"};
   app.footer(exits);
   app.require_subcommand(1);
@@ -197,12 +202,21 @@ int run_command_line(int argc, char** argv) {
     out(app.help());
     return static_cast<int>(Exit::usage);
   }
+  std::vector<std::string_view> names;
+  for (const Verb& v : verbs) names.emplace_back(v.app->get_name());
+  const std::string_view word = argv[1];
+  if (!word.starts_with("-") && std::find(names.begin(), names.end(), word) == names.end()) {
+    const std::string_view meant = nearest(word, names);
+    return report({}, failure(Exit::usage, fmt::format("there is no verb `{}`; {}", word,
+                                                       meant.empty() ? fmt::format("there are {}", fmt::join(names, ", "))
+                                                                     : fmt::format("did you mean `{}`?", meant))));
+  }
   try {
     app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::CallForAllHelp& e) {
-    return app.exit(e);
+  } catch (const CLI::CallForHelp&) {
+    return static_cast<int>(out(app.help()) ? Exit::ok : Exit::file);   // the verb's, if there is one
+  } catch (const CLI::CallForAllHelp&) {
+    return static_cast<int>(out(app.help("", CLI::AppFormatMode::All)) ? Exit::ok : Exit::file);
   } catch (const CLI::ParseError& e) {
     fmt::print(stderr, "error: {}\nRun `gradc --help`, or `gradc VERB --help`.\n", e.what());
     return static_cast<int>(Exit::usage);

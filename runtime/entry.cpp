@@ -10,14 +10,6 @@
 
 namespace gradc {
 
-BundleId argument_bundle(const Program& program, std::string_view function, std::string_view name) {
-  const FunctionId id = program.find(function);
-  if (!id.valid()) return {};
-  for (const Group& g : program.function(id).groups)
-    if (program.text(g.name) == name && !program.function(id).value(g.first).def.valid()) return g.bundle;
-  return {};
-}
-
 Result<Entry> Entry::plan(const Program& program, const Pipeline& options) {
   const std::string_view entry = options.entry;
   Entry e;

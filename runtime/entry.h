@@ -8,6 +8,7 @@
 
 #include "passes/fuse.h"
 #include "passes/passes.h"
+#include "runtime/arguments.h"
 #include "runtime/front.h"
 #include "runtime/step.h"
 
@@ -87,8 +88,5 @@ class Session {
   std::int64_t activation_bytes_ = 0;
   std::unique_ptr<Entry> step_, eval_;
 };
-
-// The bundle that an entry function takes as the group `name`; invalid if it has none.
-BundleId argument_bundle(const Program& program, std::string_view function, std::string_view name);
 
 }  // namespace gradc

@@ -11,56 +11,6 @@
 namespace gradc {
 namespace {
 
-// The names of a function's arguments: members of groups by path.
-std::vector<std::string> argument_names(const Program& p, const Function& f) {
-  std::vector<std::string> out;
-  for (ValueId v : f.body().arguments) out.emplace_back(p.text(f.value(v).name));
-  for (const Group& g : f.groups) {
-    if (f.value(g.first).def.valid()) continue;
-    const std::vector<Leaf> members = leaves(p, g.bundle);
-    for (std::size_t i = 0; i < f.body().arguments.size(); ++i) {
-      const std::uint32_t v = f.body().arguments[i].index;
-      if (v >= g.first.index && v < g.first.index + g.count)
-        out[i] = fmt::format("{}.{}", p.text(g.name), members[v - g.first.index].path);
-    }
-  }
-  return out;
-}
-
-std::string extents_text(const std::vector<std::int64_t>& extents) { return fmt::format("[{}]", fmt::join(extents, " ")); }
-
-Result<std::vector<Array>> collect(const Program& p, const Function& f, const Arrays& arguments) {
-  std::vector<Array> out;
-  const std::vector<std::string> names = argument_names(p, f);
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const Type& t = f.type(f.body().arguments[i]);
-    std::vector<std::int64_t> extents;
-    for (AxisId a : t.axes) extents.push_back(f.extent(a));
-    const auto it = arguments.find(names[i]);
-    if (it == arguments.end()) {
-      if (names[i] == "step" || names[i] == "seed") {
-        out.push_back(Array::scalar(std::int64_t{0}, DType::i64));
-        continue;
-      }
-      return failure(Exit::usage, fmt::format("nothing feeds `{}`: {} of extents {}", names[i], name(t.dtype), extents_text(extents)));
-    }
-    Array a = it->second;
-    if (a.extents != extents)
-      return failure(Exit::usage, fmt::format("`{}` has extents {}, not {}", names[i], extents_text(a.extents), extents_text(extents)));
-    if (is_real(a.dtype) != is_real(t.dtype))
-      return failure(Exit::usage, fmt::format("`{}` is {}, not {}", names[i], name(a.dtype), name(t.dtype)));
-    a.dtype = t.dtype;
-    for (const Input& in : p.inputs) {
-      if (!in.bounded || p.text(in.name) != names[i]) continue;
-      for (std::int64_t x : a.integer)
-        if (x < in.low || x >= in.high)
-          return failure(Exit::file, fmt::format("`{}` holds {}, outside {} .. {}", names[i], x, in.low, in.high));
-    }
-    out.push_back(std::move(a));
-  }
-  return out;
-}
-
 // Visits every element of a type in row-major order with its offset under strides.
 template <class F>
 void each_element(const Function& f, const Type& t, const std::array<std::int64_t, max_rank>& strides, const F& visit) {
@@ -96,9 +46,7 @@ void store(const Function& f, const Type& t, const Placement& place, std::byte* 
 }
 
 Array fetch(const Function& f, const Type& t, const Placement& place, const std::byte* base) {
-  std::vector<std::int64_t> extents;
-  for (AxisId a : t.axes) extents.push_back(f.extent(a));
-  Array out = Array::zeros(t.dtype, extents);
+  Array out = Array::zeros(t.dtype, extents_of(f, t));
   each_element(f, t, place.strides, [&](std::int64_t i, std::int64_t offset) {
     const std::byte* at = base + offset * bytes(t.dtype);
     const auto k = static_cast<std::size_t>(i);
@@ -127,7 +75,7 @@ Result<Arrays> compiled(const Program& program, std::string_view function, const
   if (!entry) return entry.failure();
   const Program& p = entry->program();
   const Function& f = entry->function();
-  Result<std::vector<Array>> values = collect(p, f, arguments);
+  Result<std::vector<Array>> values = ordered_arguments(p, f, arguments);
   if (!values) return values.failure();
   Pool pool(options.threads);
   KernelStore store_of_kernels(options.target);
@@ -181,7 +129,7 @@ Result<Arrays> execute(const Program& program, std::string_view function, const 
   const FunctionId id = p->find(function);
   if (!id.valid()) return failure(Exit::usage, fmt::format("there is no function `{}`", function));
   const Function& f = p->function(id);
-  Result<std::vector<Array>> values = collect(*p, f, arguments);
+  Result<std::vector<Array>> values = ordered_arguments(*p, f, arguments);
   if (!values) return values.failure();
   Result<std::vector<Array>> results = evaluate(*p, id, *values);
   if (!results) return results.failure();
@@ -189,14 +137,6 @@ Result<Arrays> execute(const Program& program, std::string_view function, const 
   const std::vector<std::string> names = result_names(*p, f);
   for (std::size_t i = 0; i < names.size(); ++i) out[names[i]] = std::move((*results)[i]);
   return out;
-}
-
-void add_members(const Program& program, BundleId bundle, std::string_view group, std::span<const double> values, Arrays& into) {
-  for (const Leaf& leaf : leaves(program, bundle)) {
-    Array a = Array::zeros(leaf.member->type.dtype, leaf.extents);
-    for (std::int64_t i = 0; i < leaf.elements; ++i) a.real[static_cast<std::size_t>(i)] = values[static_cast<std::size_t>(leaf.offset + i)];
-    into[fmt::format("{}.{}", group, leaf.path)] = std::move(a);
-  }
 }
 
 }  // namespace gradc

@@ -2,7 +2,6 @@
 // the comparisons with other frameworks' answers stand on.
 #pragma once
 
-#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,12 +10,10 @@
 #include "ir/program.h"
 #include "ir/target.h"
 #include "passes/fuse.h"
+#include "runtime/arguments.h"
 #include "runtime/step.h"
 
 namespace gradc {
-
-// Values by name: arguments, or results of a function.
-using Arrays = std::map<std::string, Array>;
 
 struct ExecuteOptions {
   bool interpret = false;
@@ -25,9 +22,7 @@ struct ExecuteOptions {
   FuseOptions fuse = {};
 };
 
-// Runs an entry function (`eval`, `grad`, `loss`). `arguments` has inputs and scalars by name and a
-// bundle's members by path under its group's name (`p.h.3.attn.w`). A missing one is an error (exit 2), as
-// is a shape that differs; integers outside an input's range are exit 3. `program` is the frontend's, or
+// Runs an entry function (`eval`, `grad`, `loss`) on ordered_arguments(). `program` is the frontend's, or
 // IR text; for `grad` it is differentiated first. Results by name, or by number (`0`, `1`, …).
 Result<Arrays> execute(const Program& program, std::string_view function, const Arrays& arguments,
                        const ExecuteOptions& options);
@@ -35,9 +30,5 @@ Result<Arrays> execute(const Program& program, std::string_view function, const 
 // Runs a planned function compiled, in arenas of its own; arguments and results in its order, of its types.
 Result<std::vector<Array>> run_planned(const Program& program, FunctionId planned, std::span<const Array> arguments,
                                        KernelStore& kernels, Pool& pool);
-
-// A bundle's values as arrays under `group`, for execute().
-void add_members(const Program& program, BundleId bundle, std::string_view group, std::span<const double> values,
-                 Arrays& into);
 
 }  // namespace gradc

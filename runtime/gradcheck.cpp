@@ -202,7 +202,7 @@ Result<GradcheckReport> check_gradients(const Program& program, const GradcheckS
   if (!loss) return loss.failure();
   report.loss = *loss;
   c.stops.replay = true;
-  const BundleId bundle = taken_bundle(program, c.loss, "p");
+  const BundleId bundle = argument_bundle(program, c.loss, "p");
   if (bundle.valid()) {
     std::size_t tensor = 0;
     for (const Leaf& leaf : leaves(program, bundle)) {

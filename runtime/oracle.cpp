@@ -23,7 +23,7 @@ std::vector<BundleValues<double>> parts(const Program& program, OracleFeed& feed
   const FunctionId f = forward_entry(program);
   if (!f.valid()) return out;
   for (const auto& [name, values] : {std::pair{"p", &feed.p}, std::pair{"f", &feed.f}})
-    if (const BundleId b = taken_bundle(program, f, name); b.valid()) {
+    if (const BundleId b = argument_bundle(program, f, name); b.valid()) {
       values->resize(static_cast<std::size_t>(element_count(program, b)));
       out.push_back({b, *values});
     }
@@ -50,39 +50,7 @@ Array random_input(const Program& program, const Input& input, std::uint64_t see
   return out;
 }
 
-// The arguments that stand for a group: consecutive pieces of its flat values.
-void append_group(const Function& f, const Group& g, const std::vector<double>& values,
-                  std::vector<Array>& out) {
-  std::size_t done = 0;
-  for (std::uint32_t i = 0; i < g.count; ++i) {
-    const Type& t = f.type(ValueId{g.first.index + i});
-    std::vector<std::int64_t> extents;
-    for (AxisId a : t.axes) extents.push_back(f.extent(a));
-    Array a = Array::zeros(t.dtype, extents);
-    if (done + a.real.size() > values.size())
-      internal_error("a group has more elements than its values");
-    for (double& x : a.real) x = values[done++];
-    out.push_back(std::move(a));
-  }
-}
-
-Result<Done> check_bounds(const Input& input, std::string_view name, const Array& a) {
-  if (!input.bounded) return Done{};
-  for (const std::int64_t x : a.integer)
-    if (x < input.low || x >= input.high)
-      return failure(Exit::file, fmt::format("input {} holds {}, outside {} .. {}", name, x,
-                                             input.low, input.high));
-  return Done{};
-}
-
 }  // namespace
-
-BundleId taken_bundle(const Program& program, FunctionId f, std::string_view name) {
-  for (const Group& g : program.function(f).groups)
-    if (program.text(g.name) == name && !program.function(f).value(g.first).def.valid())
-      return g.bundle;
-  return {};
-}
 
 Result<OracleFeed> initial_feed(const Program& program, std::uint64_t seed) {
   OracleFeed feed;
@@ -108,35 +76,20 @@ Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::stri
   return load_weights(program, std::span<const BundleValues<double>>(into), path, ignore);
 }
 
-Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId id,
-                                           const OracleFeed& feed) {
-  const Function& f = program.function(id);
-  const std::vector<ValueId>& formal = f.body().arguments;
-  std::vector<Array> out;
-  while (out.size() < formal.size()) {
-    const ValueId v = formal[out.size()];
-    const Group* group = nullptr;
-    for (const Group& g : f.groups)
-      if (g.first == v && g.count > 0) group = &g;
-    if (group != nullptr &&
-        (program.text(group->name) == "p" || program.text(group->name) == "f")) {
-      append_group(f, *group, program.text(group->name) == "p" ? feed.p : feed.f, out);
-      continue;
-    }
-    const std::string name(program.text(f.value(v).name));
-    if (const auto it = feed.inputs.find(name); it != feed.inputs.end()) {
-      for (const Input& input : program.inputs)
-        if (program.text(input.name) == name)
-          if (Result<Done> r = check_bounds(input, name, it->second); !r) return r.failure();
-      out.push_back(it->second);
-    } else if (name == "step" || name == "seed") {
-      out.push_back(Array::scalar(name == "step" ? feed.step : feed.seed, f.type(v).dtype));
-    } else {
-      return failure(Exit::usage,
-                     fmt::format("input {} of @{} is missing", name, program.text(f.name)));
-    }
-  }
+Arrays named_arguments(const Program& program, const OracleFeed& feed) {
+  Arrays out = feed.inputs;
+  const FunctionId f = forward_entry(program);
+  for (const auto& [name, values] : {std::pair{"p", &feed.p}, std::pair{"f", &feed.f}})
+    if (const BundleId b = f.valid() ? argument_bundle(program, f, name) : BundleId{}; b.valid())
+      add_members(program, b, name, *values, out);
+  out["step"] = Array::scalar(feed.step, DType::i64);
+  out["seed"] = Array::scalar(feed.seed, DType::i64);
   return out;
+}
+
+Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId f,
+                                           const OracleFeed& feed) {
+  return ordered_arguments(program, program.function(f), named_arguments(program, feed));
 }
 
 Result<std::vector<Array>> run_entry(const Program& program, FunctionId f, const OracleFeed& feed,

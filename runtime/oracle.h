@@ -2,23 +2,20 @@
 // arguments put together from parameters, inputs, step and seed.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
 #include "ir/evaluate.h"
 #include "ir/program.h"
+#include "runtime/arguments.h"
 
 namespace gradc {
 
 struct OracleFeed {
   std::vector<double> p, f;  // the groups %p and %f in the flat order of leaves(); f may be empty
-  std::map<std::string, Array> inputs;  // by name
+  Arrays inputs;
   std::int64_t step = 0, seed = 0;
 };
-
-// The bundle that a function takes as the group `name` (p, f); invalid if it takes none.
-BundleId taken_bundle(const Program& program, FunctionId f, std::string_view name);
 
 // Values of the bundles %p and %f that @loss or else @eval takes, by their initialisers.
 Result<OracleFeed> initial_feed(const Program& program, std::uint64_t seed);
@@ -29,8 +26,9 @@ Result<OracleFeed> random_feed(const Program& program, std::uint64_t seed);
 Result<Done> load_feed(const Program& program, OracleFeed& feed, const std::string& path,
                        const std::vector<std::string>& ignore);
 
-// The arguments of an entry function in order. Exit 2 if an input is missing; integers outside an
-// input's bounds are exit 3.
+// All of it by name.
+Arrays named_arguments(const Program& program, const OracleFeed& feed);
+// The ordered_arguments of an entry function.
 Result<std::vector<Array>> entry_arguments(const Program& program, FunctionId f,
                                            const OracleFeed& feed);
 // entry_arguments and evaluate in one.

@@ -3,49 +3,55 @@
 
 #include <algorithm>
 
+#include "frontend/near.h"
 #include "ir/text.h"
 #include "ir/verify.h"
 #include "runtime/entry.h"
 #include "runtime/execute.h"
 #include "runtime/npy.h"
+#include "runtime/oracle.h"
 #include "runtime/safetensors.h"
 #include "runtime/verbs.h"
-#include "runtime/weights.h"
 
 namespace gradc {
 namespace {
 
 constexpr std::int64_t printed_elements = 12;
 
-Result<Arrays> read_inputs(const RunOptions& o) {
+// `known`: what can be fed; a NAME beside it is a mistake, a further tensor of a file is not.
+Result<Arrays> read_inputs(const RunOptions& o, const std::vector<std::string>& known) {
   Arrays out;
   for (const std::string& text : o.inputs) {
     const std::size_t eq = text.find('=');
-    const std::string path = eq == std::string::npos ? text : text.substr(eq + 1);
+    const std::string path = eq == std::string::npos ? text : text.substr(eq + 1), name = text.substr(0, eq);
+    if (eq != std::string::npos && std::find(known.begin(), known.end(), name) == known.end()) {
+      const std::string_view meant = nearest(name, std::vector<std::string_view>(known.begin(), known.end()));
+      return failure(Exit::usage, fmt::format("--input {}: there is no input `{}`{}", text, name,
+                                              meant.empty() ? "" : fmt::format("; did you mean `{}`?", meant)));
+    }
     if (path.ends_with(".npy")) {
       if (eq == std::string::npos) return failure(Exit::usage, fmt::format("--input {}: which input? NAME={}", text, path));
       Result<Npy> file = Npy::open(path);
       if (!file) return file.failure();
       Result<Array> a = to_array(file->tensor());
       if (!a) return a.failure();
-      out[text.substr(0, eq)] = std::move(*a);
+      out[name] = std::move(*a);
       continue;
     }
     Result<Safetensors> file = Safetensors::open(path);
     if (!file) return file.failure();
     for (const StoredTensor& t : file->tensors()) {
-      if (eq != std::string::npos && t.name != text.substr(0, eq)) continue;
+      if (eq != std::string::npos && t.name != name) continue;
       Result<Array> a = to_array(t);
       if (!a) return a.failure();
       out[t.name] = std::move(*a);
     }
-    if (eq != std::string::npos && !out.contains(text.substr(0, eq)))
-      return failure(Exit::file, fmt::format("{}: has no tensor `{}`", path, text.substr(0, eq)));
+    if (eq != std::string::npos && !out.contains(name))
+      return failure(Exit::file, fmt::format("{}: has no tensor `{}`", path, name));
   }
   return out;
 }
 
-// Where the IR counts in i32, files may hold i64 and the reverse; execute() converts, ranges permitting.
 std::string show(const std::string& name, const Array& a) {
   std::string text = fmt::format("{}: {}[{}]", name, gradc::name(a.dtype), fmt::join(a.extents, " "));
   const std::int64_t n = std::min(a.size(), printed_elements);
@@ -83,10 +89,11 @@ Result<Done> run_ir(const Common& common, const RunOptions& o, Sources& sources,
   if (!program) return program.failure();
   if (const std::vector<Fault> faults = verify(*program); !faults.empty())
     return failure(Exit::text, fmt::format("the program is not well-formed: {}", faults[0].message));
-  Result<Arrays> inputs = read_inputs(o);
-  if (!inputs) return inputs.failure();
   const std::string function = o.function.starts_with("@") ? o.function.substr(1) : o.function;
-  if (!program->find(function).valid()) return failure(Exit::usage, fmt::format("there is no function `{}`; choose with --function", function));
+  const FunctionId id = program->find(function);
+  if (!id.valid()) return failure(Exit::usage, fmt::format("there is no function `{}`; choose with --function", function));
+  Result<Arrays> inputs = read_inputs(o, argument_names(*program, program->function(id)));
+  if (!inputs) return inputs.failure();
   Result<Arrays> values = execute(*program, function, *inputs, how);
   if (!values) return values.failure();
   std::vector<std::pair<std::string, Array>> chosen;
@@ -109,29 +116,25 @@ Result<Done> run_model(const Common& common, const RunOptions& o, Sources& sourc
   if (!model) return model.failure();
   sources = model->sources;
   const Program& p = model->model.program;
-  Result<Arrays> arguments = read_inputs(o);
-  if (!arguments) return arguments.failure();
-  (*arguments)["seed"] = Array::scalar(static_cast<std::int64_t>(common.seed), DType::i64);
-  const BundleId trained = argument_bundle(p, "eval", "p"), fixed = argument_bundle(p, "eval", "f");
-  std::vector<std::vector<double>> storage;
-  std::vector<BundleValues<double>> parts;
-  for (BundleId b : {trained, fixed}) storage.emplace_back(b.valid() ? static_cast<std::size_t>(element_count(p, b)) : 0);
-  if (trained.valid()) parts.push_back({trained, storage[0]});
-  if (fixed.valid()) parts.push_back({fixed, storage[1]});
-  for (const BundleValues<double>& part : parts)
-    if (Result<Done> r = initialize(p, part, common.seed); !r) return r;
+  Result<OracleFeed> feed = initial_feed(p, common.seed);
+  if (!feed) return feed.failure();
   if (!o.weights.empty())
-    if (Result<Done> r = load_weights(p, parts, o.weights, o.ignore); !r) return r;
-  if (trained.valid()) add_members(p, trained, "p", storage[0], *arguments);
-  if (fixed.valid()) add_members(p, fixed, "f", storage[1], *arguments);
+    if (Result<Done> r = load_feed(p, *feed, o.weights, o.ignore); !r) return r;
+  std::vector<std::string> known;
+  for (const Input& input : p.inputs) known.emplace_back(p.text(input.name));
+  Result<Arrays> inputs = read_inputs(o, known);
+  if (!inputs) return inputs.failure();
+  feed->inputs = std::move(*inputs);
+  const Arrays arguments = named_arguments(p, *feed);
+  const BundleId trained = argument_bundle(p, "eval", "p");
   Arrays values, cotangents;
   if (!gradients || !lowering->values.empty()) {
-    Result<Arrays> r = execute(p, "eval", *arguments, how);
+    Result<Arrays> r = execute(p, "eval", arguments, how);
     if (!r) return r.failure();
     values = std::move(*r);
   }
   if (gradients) {
-    Result<Arrays> r = execute(p, "grad", *arguments, how);
+    Result<Arrays> r = execute(p, "grad", arguments, how);
     if (!r) return r.failure();
     cotangents = std::move(*r);
   }

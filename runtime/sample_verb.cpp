@@ -68,6 +68,7 @@ Result<Done> sample_text(Common& common, SampleVerbOptions o, Sources& sources, 
 }  // namespace
 
 int sample(Common common, const SampleVerbOptions& options) {
+  install_signals();
   Sources sources;
   bool written = true;
   Result<Done> done = sample_text(common, options, sources, written);

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "runtime/file.h"
 #include "runtime/initial.h"
 
 namespace gradc {
@@ -102,12 +103,19 @@ void sanity(Run& run, double loss) {
       fmt::print(stderr, "warning: the gradient of {} has norm {:.3g}, {:.0f} times the median\n", n.stored, n.rms, n.rms / median);
 }
 
+// Before hours of training: can its folder be written?
+Result<Done> prepare_out(const std::string& folder) {
+  if (folder.empty()) return Done{};
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return failure(Exit::file, fmt::format("{}: {}", folder, error.message()));
+  Result<ReplacedFile> probe = ReplacedFile::create(folder + "/run.json");
+  return probe ? Result<Done>(Done{}) : probe.failure();
+}
+
 Result<Done> save(Run& run, std::int64_t step) {
   const TrainOptions& o = run.options;
   if (o.out.empty()) return Done{};
-  std::error_code error;
-  std::filesystem::create_directories(o.out, error);
-  if (error) return failure(Exit::file, fmt::format("{}: {}", o.out, error.message()));
   const Program& p = run.session->program();
   std::vector<BundleValues<float>> parts;
   if (run.session->bundle().valid()) parts.push_back({run.session->bundle(), run.session->parameters()});
@@ -128,7 +136,8 @@ Result<Done> save(Run& run, std::int64_t step) {
   return write_file(o.out + "/run.json", json.dump(2) + "\n");
 }
 
-Result<Done> show_sample(Run& run, std::int64_t step) {
+// `written` becomes false once stdout's reader is gone.
+Result<Done> show_sample(Run& run, std::int64_t step, bool& written) {
   std::string text;
   const auto emit = [&](unsigned char c) {
     text += static_cast<char>(c);
@@ -142,7 +151,7 @@ Result<Done> show_sample(Run& run, std::int64_t step) {
     text = nlohmann::json{{"step", step}, {"sample", text}}.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   else
     text = fmt::format("---- sample after {} steps\n{}\n----", step, text);
-  if (!out(text + "\n")) return failure(Exit::file, "");
+  written = out(text + "\n");
   return Done{};
 }
 
@@ -198,7 +207,8 @@ Result<int> loop(Run& run) {
   std::int64_t done = 0;
   const int compiled = run.session->report.compiled;
   double last_validation = std::nan("");
-  while (done < run.steps && signal_received() == 0) {
+  bool written = true;   // without a reader training ends, saved as after a signal
+  while (done < run.steps && signal_received() == 0 && written) {
     const double lr = learning_rate(t.lr, done, run.steps);
     fill_batch(step, run.inputs, [&](std::int64_t i, std::int32_t* token, std::int32_t* target) {
       run.corpus.window(run.common.seed, done * run.inputs.batch + i, token, target);
@@ -213,25 +223,26 @@ Result<int> loop(Run& run) {
     ++done;
     const bool last = done == run.steps;
     if (done == 1 || last || done % std::max<std::int64_t>(1, o.log_every) == 0)
-      if (!log_step(run, done, loss, norm, lr, ms)) return static_cast<int>(Exit::file);
+      written = log_step(run, done, loss, norm, lr, ms);
     if (!std::isfinite(loss) || !std::isfinite(norm))
       return failure(Exit::numbers, fmt::format("step {}: the {} is {}; nothing was saved since", done,
                                                 std::isfinite(loss) ? "gradient's norm" : "loss", std::isfinite(loss) ? norm : loss));
     if (done == 1) sanity(run, loss);
-    if (o.validate_every > 0 && (last || done % o.validate_every == 0) && run.corpus.validation_windows() >= run.inputs.batch) {
+    if (written && o.validate_every > 0 && (last || done % o.validate_every == 0) && run.corpus.validation_windows() >= run.inputs.batch) {
       last_validation = validate(run);
-      if (!log_validation(run, done, last_validation)) return static_cast<int>(Exit::file);
+      written = log_validation(run, done, last_validation);
     }
-    if (run.sampler && o.sample_every > 0 && !last && done % o.sample_every == 0)
-      if (Result<Done> r = show_sample(run, done); !r) return r.failure();
+    if (written && run.sampler && o.sample_every > 0 && !last && done % o.sample_every == 0)
+      if (Result<Done> r = show_sample(run, done, written); !r) return r.failure();
     if (o.save_every > 0 && !last && done % o.save_every == 0)
       if (Result<Done> r = save(run, done); !r) return r.failure();
     if (last_validation < goal) break;
   }
   if (Result<Done> r = save(run, done); !r) return r.failure();
   if (signal_received() != 0) return 128 + signal_received();
-  if (run.sampler)
-    if (Result<Done> r = show_sample(run, done); !r) return r.failure();
+  if (written && run.sampler)
+    if (Result<Done> r = show_sample(run, done, written); !r) return r.failure();
+  if (!written) return static_cast<int>(Exit::file);
   fmt::print(stderr, "kernels      {} compiled before the first step, {} since\n", compiled, run.session->report.compiled - compiled);
   if (!o.out.empty()) fmt::print(stderr, "saved        {}/weights.safetensors\n", o.out);
   return 0;
@@ -245,6 +256,7 @@ Result<Run> prepare(const Common& common, const TrainOptions& options, Sources& 
   Result<ModelFile> model = load_model(common, sources, *lowering);
   if (!model) return model.failure();
   sources = model->sources;
+  if (Result<Done> r = prepare_out(options.out); !r) return r.failure();
   Result<TextInputs> inputs = TextInputs::of(model->model);
   if (!inputs) return inputs.failure();
   Result<Corpus> corpus = Corpus::open(options.data, options.validation, inputs->length);
@@ -298,7 +310,6 @@ int signal_received() { return received; }
 void install_signals() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
-  std::signal(SIGPIPE, SIG_IGN);
 }
 
 double learning_rate(const Schedule& s, std::int64_t step, std::int64_t steps) {
@@ -338,7 +349,6 @@ int train(const Common& common, const TrainOptions& options) {
   introduce(*run);
   Result<int> code = loop(*run);
   if (code) return *code;
-  if (code.failure().diagnostics[0].message.empty()) return static_cast<int>(code.failure().exit);
   return report(sources, code.failure());
 }
 

@@ -62,7 +62,8 @@ class Sampler {
 // Lowers the same file for sampling: batch 1, value `logits`.
 Result<ModelFile> load_for_sampling(const Common& common, Sources& sources);
 
-// SIGINT or SIGTERM arrived; 0 if none. install_signals() makes them set it once (a second one kills).
+// SIGINT or SIGTERM arrived; 0 if none. install_signals() makes them set it once (a second one kills);
+// only train and sample do, which end in order.
 int signal_received();
 void install_signals();
 

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "runtime/initial.h"
 #include "scratch.h"
 #include "support/golden.h"
 
@@ -19,9 +20,10 @@ struct Ran {
   int code = -1;
   std::string output;
 };
-// `gradc ARGUMENTS` in the source folder; standard error joins or is dropped.
-Ran gradc(const std::string& arguments, bool errors = false) {
-  const std::string command = fmt::format("cd '{}' && '{}/gradc' {} {}", GRADC_SOURCE, GRADC_BUILD, arguments, errors ? "2>&1" : "2>/dev/null");
+// `gradc ARGUMENTS` in the source folder; standard error joins or is dropped. `through`: what runs it.
+Ran gradc(const std::string& arguments, bool errors = false, const std::string& through = "") {
+  const std::string command = fmt::format("cd '{}' && {} '{}/gradc' {} {}", GRADC_SOURCE, through, GRADC_BUILD, arguments,
+                                          errors ? "2>&1" : "2>/dev/null");
   std::FILE* pipe = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);
   Ran out;
@@ -53,6 +55,11 @@ TEST_CASE("exit codes tell what was wrong") {
   CHECK(gradc("dump " + mini + " --stage=nonsense").code == 2);
   CHECK(gradc("opt " + mini + " --passes=nonsense").code == 2);
   CHECK(gradc("run " + mini + " --input token=no.npy").code == 3);
+  CHECK(gradc("run " + mini + " --input token=frontend").code == 3);         // a folder
+  CHECK(gradc("run " + mini + " --input tokn=no.npy").code == 2);
+  CHECK(gradc("chek " + mini).code == 2);
+  CHECK(gradc("train " + small + " --data LICENSE --until bigam").code == 2);
+  CHECK(gradc("train " + small + " --data LICENSE --steps 100000000 --out LICENSE/x").code == 3);   // before training
   CHECK(gradc("train frontend/models/lstm.grad --data LICENSE").code == 2);  // scan is not compiled
 }
 
@@ -98,6 +105,29 @@ TEST_CASE("dump --math: the gradient as mathematics, and what it goes with") {
   CHECK(gradc("dump " + mini + " --stage=plan --math").code == 2);
 }
 
+TEST_CASE("misspelt words come with what was meant") {
+  const auto says = [](const std::string& arguments, const std::string& text) {
+    const Ran r = gradc(arguments, true);
+    CHECK_MESSAGE(r.output.find(text) != std::string::npos, r.output);
+  };
+  says("chek " + mini, "there is no verb `chek`; did you mean `check`?");
+  says("run " + mini + " --input tokn=no.npy", "there is no input `tokn`; did you mean `token`?");
+  says("check " + mini + " --set stpes=3", "did you mean `steps`?");
+}
+
+TEST_CASE("what cannot be written is exit 3; training that is interrupted, or loses its reader, is saved") {
+  for (const char* verb : {"--help", "check --help", "dump --list-stages", "opt --list"}) CHECK(gradc(std::string(verb) + " >/dev/full").code == 3);
+  CHECK(gradc("check " + mini + " >/dev/full").code == 3);
+  runtime_test::Scratch scratch;
+  const std::string long_run = "train " + small + " --data LICENSE --steps 100000000 --sample-tokens 0 --out ";
+  CHECK(gradc(long_run + scratch.path("lost") + " >/dev/full").code == 3);
+  CHECK(gradc(long_run + scratch.path("stopped"), false, "timeout --preserve-status -s INT 2").code == 130);
+  for (const char* run : {"lost", "stopped"}) {
+    CHECK(std::filesystem::exists(scratch.path(run) + "/weights.safetensors"));
+    CHECK(nlohmann::json::parse(golden::read_file(scratch.path(run) + "/run.json")).contains("step"));
+  }
+}
+
 TEST_CASE("every IR stage of every shipped model goes through opt unchanged") {
   runtime_test::Scratch scratch;
   const std::string stages = gradc("dump --list-stages").output;
@@ -140,6 +170,7 @@ TEST_CASE("training: the same bits for any number of threads, weights that sampl
   const auto run = nlohmann::json::parse(golden::read_file(scratch.path("run") + "/run.json"));
   CHECK(run["set"]["d"] == 8);
   CHECK(run["step"] == 6);
+  CHECK(run["program"] == fmt::format("{:016x}", fnv1a(gradc("dump " + small + " --stage=ast").output)));
   for (const auto& entry : std::filesystem::directory_iterator(scratch.path("run")))
     CHECK(entry.path().extension() != ".tmp");
   const std::string from = " --checkpoint " + scratch.path("run") + " --tokens 20 --seed 3";
@@ -148,6 +179,7 @@ TEST_CASE("training: the same bits for any number of threads, weights that sampl
   CHECK(text.output.size() == 22);   // the prompt, twenty bytes, a newline
   CHECK(gradc("sample " + mini + from).output == text.output);
   CHECK(gradc("sample " + mini + from + " --set d=16").code == 2);   // differs from the checkpoint
+  CHECK(gradc("sample " + mini + from + " --set dd=16").code == 2);
 }
 
 TEST_CASE("run: compiled and interpreted agree, from files to files") {

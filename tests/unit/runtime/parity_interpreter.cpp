@@ -99,7 +99,7 @@ void check(const Parity& parity, const std::string& text) {
   for (const StoredTensor& t : expected->tensors())
     if (t.name.starts_with("grad.")) largest = std::max(largest, rms(reals(t)));
   const std::vector<Leaf> all =
-      leaves(*program, taken_bundle(*program, program->find("grad"), "p"));
+      leaves(*program, argument_bundle(*program, program->find("grad"), "p"));
   REQUIRE(grad->size() == all.size() + 1);
   double worst = 0;
   std::set<std::string> compared;
