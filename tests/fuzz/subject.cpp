@@ -204,7 +204,7 @@ class Examination {
   // A kink or a jump may lie within one step, hardly within all of them.
   void derivative(const PassCheck& check, std::string_view pass, const Program& p) {
     const FunctionId loss = p.find("loss");
-    const BundleId bundle = taken_bundle(p, loss, "p");
+    const BundleId bundle = argument_bundle(p, loss, "p");
     Result<std::vector<Array>> in = check.arguments(p, "loss");
     if (!bundle.valid() || !in) return;
     StopTape stops;
