@@ -167,7 +167,8 @@ TermId Algebra::form_of_select(const Op& op, const Type& type) {
   const TermId a = of(op.operands[1]), b = of(op.operands[2]);
   constexpr double infinity = std::numeric_limits<double>::infinity();
   // A sum of exponentials that is 0 is guarded before something is divided by it.
-  if (const Base* test = only_base(c); test != nullptr && test->kind == Base::operation)
+  if (const Base* test = only_base(c); test != nullptr && test->kind == Base::operation &&
+                                       test->arguments.size() == 2)
     for (const std::size_t i : {0, 1}) {
       double zero = 1;
       const TermId t = test->arguments[1 - i];

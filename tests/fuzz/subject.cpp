@@ -93,9 +93,8 @@ class Examination {
     for (const NamedArray& n : reference_)
       if (n.name.starts_with("grad."))
         for (const double x : n.array.real) outcome.gradient = outcome.gradient || x != 0;
-    if (!q_.compiled) return;
-    compile(*planned, *check, "compiled");
-    if (outcome.ok()) choose_passes(program);
+    if (q_.compiled) compile(*planned, *check, "compiled");
+    if (outcome.ok() && q_.chosen) choose_passes(program);
   }
 
  private:
@@ -322,7 +321,7 @@ class Examination {
         return;
       }
     }
-    compile(p, *check, fmt::format("compiled without {}", left_out));
+    if (q_.compiled) compile(p, *check, fmt::format("compiled without {}", left_out));
   }
 
   const Question& q_;

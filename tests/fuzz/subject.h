@@ -32,7 +32,8 @@ struct Compilers;  // kernels and workers, shared by all programs of a process
 
 struct Question {
   std::uint64_t seed = 0;
-  bool compiled = false;       // also compiled, and passes chosen at random
+  bool compiled = false;       // also compiled
+  bool chosen = false;         // again, by a random choice of passes
   bool wide = false;           // reals of 64 bits (interpreted)
   int fault = 0;               // inject this one (faults.h) where it can be
   double* injected = nullptr;  // then: 0 not, 1 injected, 2 found
