@@ -57,8 +57,8 @@ void Reverse::set_claim(const Op& owner, const Derived& d) {
     }
     case Claim::attention: {
       AttentionForm a;
-      if (!attention_form(from_, region_, a).empty() ||
-          d.slots != std::vector<std::uint32_t>{0} || !walks_in_tiles())
+      if (!attention_form(from_, region_, a).empty() || d.slots != std::vector<std::uint32_t>{0} ||
+          !walks_in_tiles())
         return;
       batch_ = a.batch;
       softmax_ = a.softmax;
@@ -83,9 +83,11 @@ bool Reverse::walks_in_tiles() const {
       case Opcode::shift_:
       case Opcode::gather_:
       case Opcode::expand_:
-      case Opcode::contract_: return true;
+      case Opcode::contract_:
+        return true;
       case Opcode::pick_:
-      case Opcode::slice_: return op.operands.size() == 1;
+      case Opcode::slice_:
+        return op.operands.size() == 1;
       default:
         return is_elementwise(op.code) || facts(op.code).kind == Kind::reduce ||
                !activity_.varied(from_id_, op.results[0]);
@@ -223,13 +225,9 @@ void Reverse::walk_fused(OpId id) {
   for (std::uint32_t i : d.slots) cotangents.push_back(incoming(op.results[i]));
   if (d.delta) {
     const ValueId out = primal(op.results[0]);
-    const ValueId product = to_.add(Opcode::mul_, {cotangents[0], out}, {}, to_.type(out));
-    const AxisList rows = map_(lse_type(op)).axes;
-    AxisList over;
-    for (AxisId a : to_.type(out).axes)
-      if (!rows.contains(a)) over.push_back(a);
-    const ValueId sum = to_.sum(product, over);
-    operands.push_back(to_.expand(sum, rows));
+    // A contraction, so that it adds as d_out · u does: where one key has all the weight, both are
+    // the same number and their difference is 0.
+    operands.push_back(to_.contract(cotangents[0], out, map_(lse_type(op)).axes));
     to_.name(operands.back(), "delta");
   }
   const std::size_t split = operands.size();
