@@ -151,3 +151,14 @@ TEST_CASE("parity, compiled: GPT-2's logits, gradients, ten AdamW steps") {
 TEST_CASE("parity, compiled: GPT-2's steps with a loss in chunks") {
   check_parity({.target = host_target(), .threads = 2, .chunks = {.rows = 8, .least = 1024}});
 }
+
+// By hand (-ns): compiles nine steps; last run on 2026-11-23.
+TEST_CASE("parity with each fusion off, and all" * doctest::skip()) {
+  for (int off = 1; off <= claim_count; ++off) {
+    FuseOptions fuse;
+    for (int c = 1; c < claim_count; ++c)
+      fuse.off[static_cast<std::size_t>(c)] = off == c || off == claim_count;
+    INFO("off: ", off == claim_count ? std::string_view("all") : name(static_cast<Claim>(off)));
+    check_parity({.target = host_target(), .threads = 2, .fuse = fuse});
+  }
+}
