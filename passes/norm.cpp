@@ -171,7 +171,7 @@ class Spread {
       if (it == open.end()) return;
       for (; it->second > 0; --it->second) {
         const ValueId x = copy(v);
-        const AxisList& axes = to.type(x).axes;
+        const AxisList axes = to.type(x).axes;  // types move as values are made
         const ValueId square = to.binary(Opcode::mul_, x, x);
         if (op.code == Opcode::contract_ || made.elements(to.type(x)) > small)
           add(squares, sum_of(to, square));

@@ -6,9 +6,8 @@
 #include <chrono>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
-
 #include "ir/philox.h"
+#include "runtime/json.h"
 #include "runtime/entry.h"
 #include "runtime/verbs.h"
 #include "runtime/weights.h"
@@ -144,29 +143,29 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   getrusage(RUSAGE_SELF, &usage);
   // To a part of one, as a quotient: that is the number with the fewest digits.
   const auto round = [](double x, double parts) { return std::round(x * parts) / parts; };
-  nlohmann::ordered_json j;
-  j["model"] = std::string(common.file);
-  j["ms"] = round(median * 1e3, 100);
-  j["min_ms"] = round(times[0] * 1e3, 100);
-  j["tok_s"] = round(static_cast<double>(batch.tokens) / median, 10);
-  j["first_call_s"] = round(first_s, 1000);
-  j["rss_mib"] = usage.ru_maxrss / 1024;
-  j["loss"] = round(loss, 10000);
-  j["first_loss"] = round(first_loss, 10000);
-  j["parameters"] = s.bundle().valid() ? element_count(s.program(), s.bundle()) : 0;
-  j["compile_s"] = round(compile_s, 1000);
-  j["init_s"] = round(init_s, 1000);
-  j["threads"] = chosen_threads(common);
-  j["target"] = target->name;
+  JsonObject j;
+  j.add("model", common.file);
+  j.add("ms", round(median * 1e3, 100));
+  j.add("min_ms", round(times[0] * 1e3, 100));
+  j.add("tok_s", round(static_cast<double>(batch.tokens) / median, 10));
+  j.add("first_call_s", round(first_s, 1000));
+  j.add("rss_mib", usage.ru_maxrss / 1024);
+  j.add("loss", round(loss, 10000));
+  j.add("first_loss", round(first_loss, 10000));
+  j.add("parameters", s.bundle().valid() ? element_count(s.program(), s.bundle()) : 0);
+  j.add("compile_s", round(compile_s, 1000));
+  j.add("init_s", round(init_s, 1000));
+  j.add("threads", chosen_threads(common));
+  j.add("target", target->name);
   const PlanSummary& plan = step.summary();
-  j["activations"] = plan.bytes[index(Arena::activations)];
-  j["kernels"] = plan.kernels;
-  j["launches"] = plan.launches;
-  j["flop"] = static_cast<std::int64_t>(plan.cost.flop);
-  j["bytes_moved"] = plan.cost.bytes;
-  if (common.json) return j.dump() + "\n";
+  j.add("activations", plan.bytes[index(Arena::activations)]);
+  j.add("kernels", plan.kernels);
+  j.add("launches", plan.launches);
+  j.add("flop", static_cast<std::int64_t>(plan.cost.flop));
+  j.add("bytes_moved", plan.cost.bytes);
+  if (common.json) return j.line() + "\n";
   std::string text;
-  for (const auto& [key, value] : j.items()) text += fmt::format("{:<14} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+  for (const auto& [key, value] : j.members()) text += fmt::format("{:<14} {}\n", key, value);
   if (o.profile) text += "\n" + profile_text(step.step(), o.steps);
   return text;
 }

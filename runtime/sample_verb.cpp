@@ -1,8 +1,7 @@
 // sample: generated text from trained weights.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
+#include "runtime/json.h"
 #include "runtime/train.h"
 #include "runtime/verbs.h"
 
@@ -18,16 +17,13 @@ Result<Done> apply_checkpoint(Common& common, SampleVerbOptions& o) {
   const std::string path = o.checkpoint + "/run.json";
   Result<std::string> text = read_text(path);
   if (!text) return text.failure();
-  const nlohmann::json j = nlohmann::json::parse(*text, nullptr, false);
-  if (!j.is_object() || !j.contains("set") || !j["set"].is_object())
-    return failure(Exit::file, path + ": is not a run's description");
-  for (const auto& [name, value] : j["set"].items()) {
-    if (!value.is_number()) return failure(Exit::file, fmt::format("{}: `{}` is not a number", path, name));
-    const std::string stored = value.dump();
+  Result<std::vector<JsonNumber>> numbers = json_numbers(*text, "set");
+  if (!numbers) return failure(Exit::file, fmt::format("{}: {}", path, numbers.failure().diagnostics[0].message));
+  for (const JsonNumber& n : *numbers) {
     for (const std::string& s : common.set)
-      if (s.starts_with(name + "=") && std::strtod(s.c_str() + name.size() + 1, nullptr) != value.get<double>())
-        return failure(Exit::usage, fmt::format("--set {} differs from the checkpoint's {}={}", s, name, stored));
-    common.set.push_back(fmt::format("{}={}", name, stored));
+      if (s.starts_with(n.name + "=") && std::strtod(s.c_str() + n.name.size() + 1, nullptr) != n.value)
+        return failure(Exit::usage, fmt::format("--set {} differs from the checkpoint's {}={}", s, n.name, n.text));
+    common.set.push_back(fmt::format("{}={}", n.name, n.text));
   }
   if (o.weights.empty()) o.weights = o.checkpoint + "/weights.safetensors";
   return Done{};

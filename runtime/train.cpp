@@ -9,11 +9,11 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "runtime/file.h"
 #include "runtime/initial.h"
+#include "runtime/json.h"
 
 namespace gradc {
 namespace {
@@ -121,19 +121,19 @@ Result<Done> save(Run& run, std::int64_t step) {
   if (run.session->bundle().valid()) parts.push_back({run.session->bundle(), run.session->parameters()});
   if (run.session->fixed_bundle().valid()) parts.push_back({run.session->fixed_bundle(), run.session->fixed()});
   if (Result<Done> r = save_weights(p, parts, o.out + "/weights.safetensors", {{"format", "gradc"}}); !r) return r;
-  nlohmann::json json;
-  json["model"] = run.common.file;
-  json["set"] = nlohmann::json::object();
+  JsonObject set, json;
   for (const auto& [name, value] : run.model.model.numbers)
     if (value == std::floor(value) && std::abs(value) < 0x1p53)
-      json["set"][name] = static_cast<std::int64_t>(value);
+      set.add(name, static_cast<std::int64_t>(value));
     else
-      json["set"][name] = value;
-  json["seed"] = run.common.seed;
-  json["step"] = step;
+      set.add(name, value);
+  json.add("model", run.common.file);
+  json.add("set", set);
+  json.add("seed", run.common.seed);
+  json.add("step", step);
   // Of what `dump --stage=ast` prints: the same on any machine, whatever built gradc.
-  json["program"] = fmt::format("{:016x}", fnv1a(print_model(*run.model.file)));
-  return write_file(o.out + "/run.json", json.dump(2) + "\n");
+  json.add("program", fmt::format("{:016x}", fnv1a(print_model(*run.model.file))));
+  return write_file(o.out + "/run.json", json.indented() + "\n");
 }
 
 // `written` becomes false once stdout's reader is gone.
@@ -147,10 +147,14 @@ Result<Done> show_sample(Run& run, std::int64_t step, bool& written) {
   o.tokens = run.options.sample_tokens;
   o.seed = run.common.seed + static_cast<std::uint64_t>(step);
   if (Result<Done> r = run.sampler->run(o, emit); !r) return r;
-  if (run.common.json)
-    text = nlohmann::json{{"step", step}, {"sample", text}}.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  else
+  if (run.common.json) {
+    JsonObject j;
+    j.add("step", step);
+    j.add("sample", text);
+    text = j.line();
+  } else {
     text = fmt::format("---- sample after {} steps\n{}\n----", step, text);
+  }
   written = out(text + "\n");
   return Done{};
 }
@@ -180,8 +184,11 @@ void introduce(const Run& run) {
 bool log_step(const Run& run, std::int64_t step, double loss, double norm, double lr, double ms) {
   const double rate = static_cast<double>(run.inputs.batch * run.inputs.length) / ms * 1e3;
   if (run.common.json) {
-    nlohmann::json j{{"step", step}, {"loss", loss}, {"norm", norm}, {"lr", lr}, {"ms", ms}, {"tok_s", rate}};
-    return out(j.dump() + "\n");
+    JsonObject j;
+    j.add("step", step);
+    for (const auto& [name, value] : {std::pair{"loss", loss}, {"norm", norm}, {"lr", lr}, {"ms", ms}, {"tok_s", rate}})
+      j.add(name, value);
+    return out(j.line() + "\n");
   }
   const auto width = std::to_string(run.steps).size();
   return out(fmt::format("step {:>{}}/{} | loss {:.4f} | norm {:.2f} | lr {:.1e} | {:.1f} ms | {:.0f} tok/s\n", step, width,
@@ -189,7 +196,13 @@ bool log_step(const Run& run, std::int64_t step, double loss, double norm, doubl
 }
 
 bool log_validation(const Run& run, std::int64_t step, double loss) {
-  if (run.common.json) return out(nlohmann::json{{"step", step}, {"validation", loss}, {"bigram", run.bigram}}.dump() + "\n");
+  if (run.common.json) {
+    JsonObject j;
+    j.add("step", step);
+    j.add("validation", loss);
+    j.add("bigram", run.bigram);
+    return out(j.line() + "\n");
+  }
   const auto width = std::to_string(run.steps).size();
   return out(fmt::format("step {:>{}}/{} | validation {:.4f} | {:.3f} bits a byte | bigrams {:.4f}\n", step, width, run.steps,
                          loss, loss / std::numbers::ln2, run.bigram));
