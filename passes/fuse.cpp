@@ -179,7 +179,8 @@ class Rebuild {
     ValueId target;
     if (found.words.target.valid()) {
       target = algebra.value(found.words.target);
-      if (!target.valid()) return {};
+      // A number has no dtype in the algebra, so its value may be a real.
+      if (!target.valid() || !is_integer(to_.type(target).dtype)) return {};
     }
     double ignored = 1;
     const bool alone = algebra.is_number(found.rest, ignored);

@@ -166,19 +166,21 @@ class Spread {
     for (std::size_t r : *wanted(id)) ++open[source(from, from.body().results[r]).index];
     Squares squares;
     std::map<std::set<AxisId>, std::vector<ValueId>> few;
-    const auto take = [&](ValueId v, const Op& op) {
+    const auto take = [&](ValueId v, bool product) {
       const auto it = open.find(v.index);
       if (it == open.end()) return;
       for (; it->second > 0; --it->second) {
         const ValueId x = copy(v);
         const AxisList axes = to.type(x).axes;  // types move as values are made
         const ValueId square = to.binary(Opcode::mul_, x, x);
-        if (op.code == Opcode::contract_ || made.elements(to.type(x)) > small)
+        if (product || made.elements(to.type(x)) > small)
           add(squares, sum_of(to, square));
         else
           few[{axes.begin(), axes.end()}].push_back(square);
       }
     };
+    // A gradient may be an argument: in a product of two parameters it is the other one.
+    for (ValueId v : from.body().arguments) take(v, false);
     for (OpId o : from.body().ops) {
       const Op& op = from.op(o);
       to.at = op.loc;
@@ -189,7 +191,7 @@ class Spread {
       } else {
         copy.clone(o);
       }
-      for (ValueId v : op.results) take(v, op);
+      for (ValueId v : op.results) take(v, op.code == Opcode::contract_);
     }
     for (const auto& [axes, list] : few)
       for (std::size_t i = 0; i < list.size(); i += most) {

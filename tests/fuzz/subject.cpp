@@ -238,7 +238,9 @@ class Examination {
       nearest = std::min(nearest, std::abs((side[0] - side[1]) / (2 * h) - along));
       if (nearest <= 1e-5 * size) return;
     }
-    if (nearest > 1e-4 * size + 1e-8)
+    // Rounding may decide, too: an argmax among what is equal but for it.
+    const bool decided = noise_of(check, "loss", noise_64, 6, false) > 1e-9;
+    if (nearest > 1e-4 * size + 1e-8 && !decided)
       differ(fmt::format("{} (derivative)", pass),
              fmt::format("along a direction {:.6e}, off by {:.1e}", along, nearest));
     else
