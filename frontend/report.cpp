@@ -36,7 +36,7 @@ std::string Reporter::text(Span at) const {
   std::string_view line = sources_.line(at.source, at.line);
   line = line.substr(std::min<std::size_t>(at.column - 1, line.size()), at.length);
   return line.size() <= longest ? std::string(line)
-                                : std::string(line.substr(0, longest - 3)) + "...";
+                                : fmt::format("{}...", line.substr(0, longest - 3));
 }
 
 }  // namespace gradc
