@@ -85,7 +85,9 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   if (trains) {
     then("differentiate", differentiate);
     if (options.entry != "grad")
-      then("update", [](const Program& x) -> Result<Program> { return add_update(x); });
+      then("update", [&](const Program& x) -> Result<Program> {
+        return add_update(x, options.fuse.on(Claim::optimizer));
+      });
     then("simplify", simplified);
   }
   if (options.until == Stage::grad) return p;

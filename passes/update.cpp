@@ -5,7 +5,8 @@
 // step + 1. The bias corrections are float64: 1 − β^t in float32 would lose the digits that the
 // first steps live on. SGD has one moment, m = momentum·m + g. Gradients are clipped as PyTorch's
 // clip_grad_norm_ does, by min(1, clip / (norm + 1e-6)); clip 0 is none, and the norm is given all
-// the same.
+// the same. What runs over the elements is one `fused optimizer`, with all that is one number for
+// all of them in its operands.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -94,11 +95,12 @@ const Group& parameters_of(const Program& program, const Function& grad) {
 
 class Update {
  public:
-  Update(Program& program, BundleId parameters, std::vector<Exception> exceptions)
+  Update(Program& program, BundleId parameters, std::vector<Exception> exceptions, bool fused)
       : program_(program),
         training_(program.training),
         bundle_(parameters),
-        exceptions_(std::move(exceptions)) {}
+        exceptions_(std::move(exceptions)),
+        fused_(fused) {}
 
   FunctionId run() {
     to_.at = program_.intern(Location{.role = Role::update, .lines = {}});
@@ -168,13 +170,12 @@ class Update {
     return everywhere ? scaled : choose({mask, scaled, g});
   }
 
-  // p · (1 − lr·decay), or p where a member does not decay.
-  ValueId decayed(ValueId p, ValueId lr) {
-    if (training_.weight_decay == 0) return p;
-    ValueId factor = sub({number(1), mul({lr, number(training_.weight_decay)})});
-    if (!all(&Member::decay) || !exceptions_.empty())
-      factor = choose({decay_mask(), factor, number(1)});
-    return mul({p, factor});
+  // 1 − lr·decay, or 1 where a member does not decay; invalid if none does.
+  ValueId decay_factor(ValueId lr) {
+    if (training_.weight_decay == 0) return {};
+    const ValueId factor = sub({number(1), mul({lr, number(training_.weight_decay)})});
+    if (all(&Member::decay) && exceptions_.empty()) return named(factor, "keep");
+    return named(choose({decay_mask(), factor, number(1)}), "keep");
   }
   ValueId decay_mask() {
     ValueId mask = flags("decay");
@@ -198,25 +199,60 @@ class Update {
       return sub({to_.constant(1, DType::f64), power});
     };
     const ValueId rate = named(div({lr, to_.cast(correction(beta1), real_)}), "rate");
-    const ValueId spread = named(to_.cast(root(correction(beta2)), real_), "spread");
-    const ValueId next_m = named(add({mul({m, number(beta1)}), mul({g, number(1 - beta1)})}), "m");
-    const ValueId next_v =
-        named(add({mul({v, number(beta2)}), mul({mul({g, g}), number(1 - beta2)})}), "v");
-    const ValueId denominator = add({div({root(next_v), spread}), number(training_.eps)});
-    const ValueId change = mul({rate, div({next_m, denominator})});
-    results_ = {named(sub({decayed(p, lr), change}), "p"), next_m, next_v};
+    const ValueId spread = to_.cast(root(correction(beta2)), real_);
+    const ValueId inverse = named(div({number(1), spread}), "spread");
+    std::vector<ValueId> operands{p, g, m, v, rate, inverse};
+    if (const ValueId keep = decay_factor(lr); keep.valid()) operands.push_back(keep);
+    over_elements(operands, {"p", "g", "m", "v", "rate", "spread", "keep"}, [&](const Values& x) {
+      const ValueId old_m = mul({x[2], number(beta1)});
+      const ValueId next_m = named(add({old_m, mul({x[1], number(1 - beta1)})}), "m");
+      const ValueId squares = mul({mul({x[1], x[1]}), number(1 - beta2)});
+      const ValueId next_v = named(add({mul({x[3], number(beta2)}), squares}), "v");
+      const ValueId denominator = add({mul({root(next_v), x[5]}), number(training_.eps)});
+      const ValueId change = mul({x[4], div({next_m, denominator})});
+      const ValueId kept = x.size() == 7 ? mul({x[0], x[6]}) : x[0];
+      return Values{named(sub({kept, change}), "p"), next_m, next_v};
+    });
   }
 
   void sgd(ValueId p, ValueId g, ValueId m, ValueId lr) {
-    const ValueId next_m =
-        training_.momentum == 0 ? g : named(add({mul({m, number(training_.momentum)}), g}), "m");
-    results_ = {named(sub({p, mul({lr, next_m})}), "p"), next_m};
+    over_elements({p, g, m, lr}, {"p", "g", "m", "lr"}, [&](const Values& x) {
+      const ValueId next_m = training_.momentum == 0
+                                 ? x[1]
+                                 : named(add({mul({x[2], number(training_.momentum)}), x[1]}), "m");
+      return Values{named(sub({x[0], mul({x[3], next_m})}), "p"), next_m};
+    });
+  }
+
+  // Sets results_ to what `body` makes of the operands: as an operation that claims to be an
+  // optimizer (fuse_check.cpp has its form), or in place.
+  using Values = std::vector<ValueId>;
+  using Names = std::initializer_list<std::string_view>;
+  template <class Body>
+  void over_elements(const Values& operands, Names names, Body body) {
+    if (!fused_) {
+      results_ = body(operands);
+      return;
+    }
+    const RegionId region = to_.open();
+    Values inside;
+    for (std::size_t i = 0; i < operands.size(); ++i)
+      inside.push_back(to_.argument(to_.type(operands[i]), names.begin()[i]));
+    const Values made = body(inside);
+    to_.close(made);
+    const std::vector<Type> types(made.size(), to_.type(operands[0]));
+    results_ = to_.add_multi(Opcode::fused_, operands, {.claim = Claim::optimizer}, types,
+                             std::array{region});
+    named(results_[0], "p");
+    named(results_[1], "m");
+    if (results_.size() == 3) named(results_[2], "v");
   }
 
   Program& program_;
   const Training training_;
   const BundleId bundle_;
   const std::vector<Exception> exceptions_;
+  const bool fused_;
   Function made_{.name = program_.intern("update")};
   Builder to_{program_, made_};
   AxisId n_;
@@ -289,12 +325,12 @@ void add_step(Program& program, FunctionId grad_id, FunctionId update_id) {
 
 }  // namespace
 
-Program add_update(const Program& program) {
+Program add_update(const Program& program, bool fused) {
   Program out = program;
   const FunctionId grad = out.find("grad");
   if (!grad.valid()) internal_error("there is no @grad to update with");
   const BundleId parameters = parameters_of(out, out.function(grad)).bundle;
-  const FunctionId update = Update(out, parameters, set_decay(out, parameters)).run();
+  const FunctionId update = Update(out, parameters, set_decay(out, parameters), fused).run();
   add_step(out, grad, update);
   return out;
 }

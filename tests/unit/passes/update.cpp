@@ -1,6 +1,7 @@
 // Protects the optimizer: ten steps of @step against a plain loop over the elements, the clipped
 // norm, which members decay, and SGD.
 #include "gradient_check.h"
+#include "passes/fuse.h"
 #include "passes/passes.h"
 
 namespace gradc {
@@ -214,6 +215,41 @@ TEST_CASE("bias corrections keep float64's digits") {
   for (const Op& op : update.ops)
     if (op.code == Opcode::pow_) CHECK(update.type(op.results[0]).dtype == DType::f64);
   CHECK(count(p, "update", Opcode::pow_) == 2);
+}
+
+TEST_CASE("the claim of an optimizer is proved: whatever changes its formula is refused") {
+  const std::string sgd = "train sgd lr=constant(0.1, 0.0) momentum=0.9 clip=0.5 steps=10";
+  for (const std::string& train : {adamw("1.0", ""), adamw("0.0", "*"), sgd}) {
+    const Result<Program> d = differentiate(parsed(model(train)));
+    REQUIRE(d.ok());
+    const Program whole = add_update(*d);
+    CHECK(count(whole, "update", Opcode::fused_) == 1);
+    CHECK(count(add_update(*d, false), "update", Opcode::fused_) == 0);
+    CHECK(check_claims(whole) == "");
+    const std::string text = print(whole);
+    const std::size_t begin = text.find("fused optimizer");
+    REQUIRE(begin != std::string::npos);
+    const std::size_t end = text.find("return %p", begin);
+    // Each line of the region in another operation's place, and each number another one.
+    int refused = 0;
+    for (std::size_t at = text.find("\n", begin); at < end; at = text.find("\n", at + 1)) {
+      const std::size_t next = text.find("\n", at + 1);
+      std::string line = text.substr(at, next - at);
+      bool changed = false;
+      for (const auto& [from, to] : {std::pair{" = mul ", " = add "}, {" = add ", " = max "},
+                                     {" = sub ", " = add "}, {" = div ", " = mul "},
+                                     {" = sqrt ", " = exp "}})
+        if (const std::size_t w = line.find(from); !changed && w != std::string::npos) {
+          line.replace(w, std::string_view(from).size(), to);
+          changed = true;
+        }
+      if (!changed) continue;
+      std::string wrong = text;
+      CHECK(check_claims(parsed(wrong.replace(at, next - at, line))) != "");
+      ++refused;
+    }
+    CHECK(refused >= (train == sgd ? 3 : 10));
+  }
 }
 
 }  // namespace gradc
