@@ -93,7 +93,10 @@ Function chunk_function(Program& program, Function f, std::vector<Remark>* remar
       if (!message.empty()) message = fmt::format("is held whole: {}", message);
     }
     if (remarks != nullptr && !message.empty())
-      remarks->push_back({.at = at, .text = fmt::format("@{}: {} {}", program.text(f.name), name, message)});
+      remarks->push_back(
+          {.at = at,
+           .function = std::string(program.text(f.name)),
+           .text = fmt::format("@{}: {} {}", program.text(f.name), name, message)});
   }
   return f;
 }

@@ -16,10 +16,11 @@ namespace {
 class Maker {
  public:
   Maker(Program& program, FunctionId root, const std::vector<std::uint32_t>& wrt,
-        std::string_view name, std::string_view gradients_of)
+        std::string_view name, std::string_view gradients_of, std::vector<Remark>* remarks)
       : program_(program),
         wrt_(wrt),
         name_(name),
+        remarks_(remarks),
         gradient_{program, root, Activity(program, root, wrt), std::string(gradients_of), {}} {}
 
   Result<FunctionId> run() {
@@ -142,6 +143,7 @@ class Maker {
     Derived& d = start(id, RegionId{0});
     std::vector<OpId> extras;
     Saving saving = rehearse(id, d, extras);
+    if (remarks_ != nullptr) tell(id, saving);
     complete_groups(program_.function(id), saving.arguments);
     d.arguments = saving.arguments;
     Function forward = make_forward(id, saving, extras, d);
@@ -169,6 +171,33 @@ class Maker {
     for (OpId o : from.body().ops)
       if (asked.contains(o)) extras.push_back(o);
     return choose_saving(from, reverse.asked());
+  }
+
+  // What a call of the function computes again, and how much less it saves for that.
+  void tell(FunctionId id, const Saving& saving) {
+    const Function& f = program_.function(id);
+    std::vector<std::pair<std::string_view, int>> what;
+    std::int64_t spared = 0;
+    const auto size = [&](ValueId v) { return f.elements(f.type(v)) * bytes(f.type(v).dtype); };
+    for (ValueId v : saving.instead) spared -= size(v);
+    for (ValueId v : saving.again) {
+      spared += size(v);
+      const Op& op = f.op(f.value(v).def);
+      const std::string_view own =
+          op.code == Opcode::fused_ ? gradc::name(op.attr.claim) : facts(op.code).name;
+      const auto at = std::find_if(what.begin(), what.end(), [&](auto& w) { return w.first == own; });
+      at == what.end() ? void(what.emplace_back(own, 1)) : void(++at->second);
+    }
+    if (spared <= 0) return;
+    std::string list;
+    for (const auto& [own, count] : what) {
+      list += fmt::format("{}{}", list.empty() ? "" : ", ", own);
+      if (count > 1) list += fmt::format(" ({})", count);
+    }
+    const OpId first = f.value(saving.again[0]).def;
+    remarks_->push_back({.at = f.op(first).loc,
+                         .text = fmt::format("recomputed: in the backward pass of @{}: {}: {} less a call",
+                                             program_.text(f.name), list, human_bytes(spared))});
   }
 
   static bool in_arguments(const Function& f, const Group& g) {
@@ -384,14 +413,16 @@ class Maker {
   Program& program_;
   const std::vector<std::uint32_t>& wrt_;
   std::string name_;
+  std::vector<Remark>* const remarks_;
   Gradient gradient_;
 };
 
 }  // namespace
 
 Result<FunctionId> derive(Program& program, FunctionId root, const std::vector<std::uint32_t>& wrt,
-                          std::string_view name, std::string_view gradients_of) {
-  return Maker(program, root, wrt, name, gradients_of).run();
+                          std::string_view name, std::string_view gradients_of,
+                          std::vector<Remark>* remarks) {
+  return Maker(program, root, wrt, name, gradients_of, remarks).run();
 }
 
 }  // namespace gradc

@@ -12,12 +12,15 @@
 
 #include "ir/diagnostic.h"
 #include "ir/program.h"
+#include "passes/remark.h"
 
 namespace gradc {
 
 // As add_gradient (passes/differentiate.h). `gradients_of`: the group of arguments of the root
 // whose cotangents are named `g.…`; those of other values %x are named `d_x`.
+// Remarks: what each function computes again instead of saving it.
 Result<FunctionId> derive(Program& program, FunctionId root, const std::vector<std::uint32_t>& wrt,
-                          std::string_view name, std::string_view gradients_of);
+                          std::string_view name, std::string_view gradients_of,
+                          std::vector<Remark>* remarks = nullptr);
 
 }  // namespace gradc

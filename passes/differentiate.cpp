@@ -37,7 +37,7 @@ Result<FunctionId> add_gradient(Program& program, FunctionId f,
   return derive(program, f, wrt, name, "");
 }
 
-Result<Program> differentiate(const Program& program) {
+Result<Program> differentiate(const Program& program, std::vector<Remark>* remarks) {
   const FunctionId loss = program.find("loss");
   if (!loss.valid()) return failure(Exit::text, "there is no @loss to differentiate");
   if (program.find("grad").valid()) return failure(Exit::text, "there is a @grad already");
@@ -47,7 +47,7 @@ Result<Program> differentiate(const Program& program) {
     return failure(Exit::text, "@loss does not give one real scalar");
   Program out = program;
   const std::vector<std::uint32_t> wrt = parameters(program, fn);
-  Result<FunctionId> made = derive(out, loss, wrt, "grad", "p");
+  Result<FunctionId> made = derive(out, loss, wrt, "grad", "p", remarks);
   if (!made) return std::move(made.failure());
   return out;
 }

@@ -11,6 +11,7 @@
 #include "ir/program.h"
 #include "ir/target.h"
 #include "passes/cost.h"
+#include "passes/remark.h"
 
 namespace gradc {
 
@@ -24,7 +25,8 @@ Program simplify(const Program& program, RuleCounts* counts = nullptr);
 // Reverse mode. From @loss makes @grad(same arguments) -> gradients of every member of %p in order, then
 // the loss. A function called by @loss (a turn of a `repeat`) becomes @f.fwd, which also returns what
 // backward needs as a bundle, and @f.bwd. passes/differentiate.h has the general entry.
-Result<Program> differentiate(const Program& program);
+// Remarks: what backward computes again instead of keeping it, and the bytes that this spares.
+Result<Program> differentiate(const Program& program, std::vector<Remark>* remarks = nullptr);
 
 // Adds @update from Program::training, over flat values, and @step, which calls @grad and @update:
 //   @update(%p, %g, %m: f32[n], %v: f32[n], %step: i64, %lr: f32) -> p, m, v: f32[n], norm: f32

@@ -83,7 +83,7 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   if (options.until == Stage::fused) return p;
 
   if (trains) {
-    then("differentiate", differentiate);
+    then("differentiate", [&](const Program& x) { return differentiate(x, options.remarks); });
     if (options.entry != "grad")
       then("update", [&](const Program& x) -> Result<Program> {
         return add_update(x, options.fuse.on(Claim::optimizer));

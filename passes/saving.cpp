@@ -110,8 +110,14 @@ class Chooser {
         if (read[v.index] && !saved_[v.index])
           for (ValueId u : f_.op(*o).operands) read[u.index] = 1;
     for (OpId o : body.ops)
-      for (ValueId v : f_.op(o).results)
+      for (ValueId v : f_.op(o).results) {
+        const Opcode code = f_.op(o).code;
         if (saved_[v.index]) out.saved.push_back(v);
+        if (saved_[v.index] && !asked_[v.index]) out.instead.push_back(v);
+        if (asked_[v.index] && !saved_[v.index] && !f_.type(v).axes.empty() &&
+            (is_elementwise(code) || code == Opcode::fused_))
+          out.again.push_back(v);
+      }
     for (std::uint32_t i = 0; i < body.arguments.size(); ++i)
       if (read[body.arguments[i].index]) out.arguments.push_back(i);
     return out;

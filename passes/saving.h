@@ -22,6 +22,9 @@ namespace gradc {
 struct Saving {
   std::vector<ValueId> saved;               // in order of definition
   std::vector<std::uint32_t> arguments;     // of the body, that backward reads; ascending
+  std::vector<ValueId> again;               // what backward reads directly and elementwise operations
+                                            // or fused ones compute again
+  std::vector<ValueId> instead;             // saved only for those
 };
 // `asked`: what backward reads directly. Linear.
 Saving choose_saving(const Function& function, const std::vector<ValueId>& asked);

@@ -135,8 +135,10 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   std::string text;
   if (o.brief && row->name == "plan" && o.after.empty()) {
     std::string summary = summary_text(summarize_plan(*program, program->find("step")));
+    const bool steps = program->find("step").valid();
+    const auto beside = [&](const Remark& r) { return steps && (r.function == "loss" || r.function == "eval"); };
     for (const Remark& r : remarks)
-      if (r.claim == Claim::none) summary += r.text + "\n";
+      if (r.claim == Claim::none && !beside(r)) summary += r.text + "\n";
     for (std::size_t at = 0, end; at < summary.size(); at = end + 1) {
       end = summary.find('\n', at);
       text += fmt::format("# {}\n", std::string_view(summary).substr(at, end - at));

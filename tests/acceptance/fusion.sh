@@ -45,6 +45,8 @@ doctest passes 'costs*' && ok=1 || ok=0
 line $ok "goldens without a clock for every shipped model: kernels, launches, FLOP, bytes, peak" "$(cases) cases"
 
 # ---- memory
+doctest passes 'no planned buffer grows*' && ok=1 || ok=0
+line $ok "no planned buffer grows faster than linearly in the length" "$(grep -oE 'assertions: *[0-9]+' "$work/doctest" | grep -oE '[0-9]+') checks"
 small="layers=2 d=256 h=4 v=256 b=1"
 # shellcheck disable=SC2086
 a=$(planned $bench_gpt --set $small t=8192) b=$(planned $bench_gpt --set $small t=16384)

@@ -18,7 +18,8 @@ namespace gradc {
 namespace {
 
 // The step of a model, planned for AVX-512.
-Program planned_step(const std::string& path, const LowerOptions& options) {
+Program planned_step(const std::string& path, const LowerOptions& options,
+                     const FuseOptions& fusion = {}) {
   Sources sources;
   const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
   const auto parsed =
@@ -26,7 +27,7 @@ Program planned_step(const std::string& path, const LowerOptions& options) {
   if (!parsed) FAIL(render(sources, parsed.failure().diagnostics[0]));
   const Result<Model> lowered = lower(sources, **parsed, options);
   if (!lowered) FAIL(render(sources, lowered.failure().diagnostics[0]));
-  Result<Program> planned = run_pipeline(lowered->program, {.target = avx512_target()});
+  Result<Program> planned = run_pipeline(lowered->program, {.target = avx512_target(), .fuse = fusion});
   if (!planned) FAIL(planned.failure().diagnostics[0].message);
   return std::move(*planned);
 }
@@ -74,6 +75,40 @@ TEST_CASE("costs of the optimizer: clip and AdamW read p, g, m, v and write p, m
     if (const std::int64_t each = launch_cost(planned, step, op).bytes / n) passes.push_back(each);
   }
   CHECK(passes == std::vector<std::int64_t>{28});  // the norm is none
+}
+
+TEST_CASE("no planned buffer grows faster than linearly in the length") {
+  // A prime length: what has a multiple of t² elements has two axes of it (or their product).
+  constexpr std::int64_t t = 4099;
+  const std::pair<const char*, LowerOptions> models[] = {
+      {"frontend/models/gpt.grad", {.set = {{"t", "4099"}, {"b", "1"}, {"layers", "2"}}}},
+      {"frontend/models/llama.grad", {.set = {{"t", "4099"}, {"b", "1"}}}},
+      {"frontend/models/mini.grad", {.set = {{"t", "4099"}, {"b", "1"}}}},
+      {"frontend/models/transformer.grad", {.set = {{"t", "4099"}, {"s", "4099"}, {"b", "1"}}}},
+      {"tests/bench/window.grad", {.set = {{"t", "4099"}}}}};
+  for (const auto& [path, options] : models) {
+    CAPTURE(path);
+    const Program planned = planned_step(path, options);
+    const Function& step = planned.function(planned.find("step"));
+    int in_length = 0;
+    for (const planning::Life& life : planning::lives(step)) {
+      const std::int64_t elements = step.elements(step.type(life.value));
+      in_length += elements % t == 0;
+      CAPTURE(planned.text(step.value(life.value).name));
+      CHECK((elements == 0 || elements % (t * t) != 0));
+    }
+    CHECK(in_length >= 20);
+  }
+  // What the program itself declares: without fusion the scores are such a buffer.
+  std::array<bool, claim_count> all;
+  all.fill(true);
+  const Program whole =
+      planned_step("frontend/models/mini.grad", {.set = {{"t", "257"}, {"b", "1"}}}, {.off = all});
+  const Function& step = whole.function(whole.find("step"));
+  int squares = 0;
+  for (const planning::Life& life : planning::lives(step))
+    squares += step.elements(step.type(life.value)) % (257 * 257) == 0;
+  CHECK(squares > 0);
 }
 
 TEST_CASE("costs are counted from bodies: products, elements, what is read of a table") {
