@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -120,7 +121,8 @@ struct Training {
 // @loss and @eval: the group %p (trained parameters), the group %f (fixed ones, if any), the inputs in
 // order, then %step and %seed: i64 scalars.
 struct Program {
-  std::vector<std::string> names, files;
+  std::deque<std::string> names;   // what text() points to stays where it is, however many follow
+  std::vector<std::string> files;
   std::vector<Location> locations;
   std::vector<Bundle> bundles;
   std::vector<Input> inputs;

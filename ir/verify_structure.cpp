@@ -10,16 +10,16 @@
 namespace gradc::verifier {
 namespace {
 
-template <class Id, class T>
-bool inside(Id id, const std::vector<T>& array) {
+template <class Id, class Array>
+bool inside(Id id, const Array& array) {
   return id.index < array.size();
 }
-template <class Id, class T>
-bool inside_or_none(Id id, const std::vector<T>& array) {
+template <class Id, class Array>
+bool inside_or_none(Id id, const Array& array) {
   return !id.valid() || inside(id, array);
 }
-template <class Id, class T>
-bool all_inside(const std::vector<Id>& ids, const std::vector<T>& array) {
+template <class Id, class Array>
+bool all_inside(const std::vector<Id>& ids, const Array& array) {
   return std::all_of(ids.begin(), ids.end(), [&](Id id) { return inside(id, array); });
 }
 bool all_inside(const Type& t, const std::vector<Axis>& axes) {

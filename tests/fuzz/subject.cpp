@@ -12,6 +12,7 @@
 #include "fuzz/faults.h"
 #include "fuzz/noise.h"
 #include "fuzz/random.h"
+#include "fuzz/season.h"
 #include "passes/pipeline.h"
 #include "passes/plan.h"
 #include "runtime/check_passes.h"
@@ -72,7 +73,9 @@ class Examination {
     options.real = q_.wide ? DType::f64 : DType::f32;
     Result<Model> model = lower(sources, **file, options);
     if (!model) return refuse(sources, model.failure());
-    const Program& program = model->program;
+    // A program in six has positions that no model can say yet.
+    const Program program =
+        random_.chance(1.0 / 6) ? with_positions(model->program, random_) : model->program;
     note(program);
     Result<PassCheck> check = PassCheck::begin(program, q_.seed);
     if (!check) return fail("interpreter", check.failure());

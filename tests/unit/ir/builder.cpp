@@ -169,3 +169,11 @@ TEST_CASE("a call inlined is its callee's body in the caller's axes") {
         "  %z = exp %y -> f32[d s]\n"
         "  return %y\n}\n");
 }
+
+TEST_CASE("a name's text stays where it is, however many names follow") {
+  Program p;
+  const std::string_view first = p.text(p.intern("first"));
+  for (int i = 0; i < 1000; ++i) p.intern("name." + std::to_string(i));
+  CHECK(first == "first");
+  CHECK(first.data() == p.text(p.intern("first")).data());
+}

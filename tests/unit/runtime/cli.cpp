@@ -2,12 +2,14 @@
 // that are fixed, files that are whole or not there.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "runtime/initial.h"
 #include "scratch.h"
@@ -20,15 +22,35 @@ struct Ran {
   int code = -1;
   std::string output;
 };
-// `gradc ARGUMENTS` in the source folder; standard error joins or is dropped. `through`: what runs it.
-Ran gradc(const std::string& arguments, bool errors = false, const std::string& through = "") {
-  const std::string command = fmt::format("cd '{}' && {} '{}/gradc' {} {}", GRADC_SOURCE, through, GRADC_BUILD, arguments,
-                                          errors ? "2>&1" : "2>/dev/null");
+// `gradc ARGUMENTS` in the source folder; standard error joins or is dropped.
+Ran gradc(const std::string& arguments, bool errors = false) {
+  const std::string command =
+      fmt::format("cd '{}' && '{}/gradc' {} {}", GRADC_SOURCE, GRADC_BUILD, arguments, errors ? "2>&1" : "2>/dev/null");
   std::FILE* pipe = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);
   Ran out;
   char buffer[4096];
   for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.output.append(buffer, n);
+  const int status = pclose(pipe);
+  out.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+  return out;
+}
+
+// The same, sent `signal` once it has printed a line that begins with `word`.
+Ran interrupted(const std::string& arguments, int signal, std::string_view word) {
+  const std::string command =
+      fmt::format("cd '{}' && echo $$ && exec '{}/gradc' {} 2>/dev/null", GRADC_SOURCE, GRADC_BUILD, arguments);
+  std::FILE* pipe = popen(command.c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  int pid = 0;
+  REQUIRE(std::fscanf(pipe, "%d\n", &pid) == 1);
+  Ran out;
+  char line[4096];
+  while (pid > 0 && std::fgets(line, sizeof line, pipe) != nullptr) {
+    out.output += line;
+    if (std::string_view(line).starts_with(word)) kill(std::exchange(pid, 0), signal);
+  }
+  while (std::fgets(line, sizeof line, pipe) != nullptr) out.output += line;
   const int status = pclose(pipe);
   out.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
   return out;
@@ -121,8 +143,9 @@ TEST_CASE("what cannot be written is exit 3; training that is interrupted, or lo
   runtime_test::Scratch scratch;
   const std::string long_run = "train " + small + " --data LICENSE --steps 100000000 --sample-tokens 0 --out ";
   CHECK(gradc(long_run + scratch.path("lost") + " >/dev/full").code == 3);
-  CHECK(gradc(long_run + scratch.path("stopped"), false, "timeout --preserve-status -s INT 2").code == 130);
-  for (const char* run : {"lost", "stopped"}) {
+  CHECK(interrupted(long_run + scratch.path("stopped"), SIGINT, "step").code == 130);
+  CHECK(interrupted(long_run + scratch.path("ended"), SIGTERM, "step").code == 143);
+  for (const char* run : {"lost", "stopped", "ended"}) {
     CHECK(std::filesystem::exists(scratch.path(run) + "/weights.safetensors"));
     CHECK(nlohmann::json::parse(golden::read_file(scratch.path(run) + "/run.json")).contains("step"));
   }
