@@ -267,8 +267,24 @@ std::optional<Found> Finder::softmax(TermId t, const Factor& sum) {
   w.x = exponent(r.arguments[0]);
   w.over = list_of(r.attr.axes);
   if (!w.x.valid() || w.over.size() != 1) return std::nullopt;
-  if (auto found = fits(Claim::softmax, w, t)) return found;
-  return contracted_softmax(t, sum, w);
+  std::optional<Found> found = fits(Claim::softmax, w, t);
+  if (!found) found = contracted_softmax(t, sum, w);
+  // exp(log softmax(x) − m): by itself exp(−m) may be infinite where the softmax is 0.
+  if (found && (has_exponential(found->rest) ||
+                (found->weights.valid() && has_exponential(found->weights)))) {
+    missed(Claim::softmax, sum.base, "it is multiplied by another exponential",
+           "name the softmax in a line of its own");
+    return std::nullopt;
+  }
+  return found;
+}
+
+bool Finder::has_exponential(TermId t) {
+  if (!in_.is_product(t)) return false;
+  const std::vector<Factor>& factors = in_.factors(t);
+  return std::any_of(factors.begin(), factors.end(), [&](const Factor& f) {
+    return is_operation(in_.base(f.base), Opcode::exp_);
+  });
 }
 
 // … · contract(exp(x) · weights, with) / Σ exp(x).

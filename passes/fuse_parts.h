@@ -57,6 +57,7 @@ class Finder {
   std::optional<Found> softmax(TermId t, const Factor& sum);
   std::optional<Found> contracted_softmax(TermId t, const Factor& sum, const FormWords& w);
   std::optional<Found> cross_entropy(TermId t);
+  bool has_exponential(TermId t);
   // Spellings of the claim with these words as factors of t.
   std::optional<Found> fits(Claim claim, const FormWords& w, TermId t);
   // x of Π exp(x): invalid if a factor is no exponential or indicator.
