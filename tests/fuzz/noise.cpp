@@ -6,11 +6,11 @@
 namespace gradc::fuzz {
 namespace {
 
-bool is_noisy(const Function& f, const Op& op) {
+// A fused operation rounds inside.
+bool is_noisy(const Op& op) {
   const Kind kind = facts(op.code).kind;
-  return op.results.size() == 1 && is_real(f.type(op.results[0]).dtype) &&
-         (is_elementwise(kind) || kind == Kind::reduce || kind == Kind::contract ||
-          op.code == Opcode::scatter_) &&
+  return (is_elementwise(kind) || kind == Kind::reduce || kind == Kind::contract ||
+          op.code == Opcode::scatter_ || op.code == Opcode::fused_) &&
          op.code != Opcode::stop_;
 }
 
@@ -31,16 +31,19 @@ Program with_noise(const Program& program, double size, std::uint64_t seed) {
     for (OpId id : from.body().ops) {
       map.clone(id);
       const Op& op = from.op(id);
-      if (!is_noisy(from, op)) continue;
-      const ValueId x = map(op.results[0]);
-      const ValueId place = to.integer(++site, DType::i64);
-      const Type type = to.type(x);
-      const ValueId u = to.add(Opcode::uniform_, {key, zero, place}, {}, type);
-      const ValueId twice = to.constant(2 * size, type.dtype),
-                    low = to.constant(1 - size, type.dtype);
-      const ValueId scaled = to.binary(Opcode::mul_, u, twice);
-      const ValueId factor = to.binary(Opcode::add_, low, scaled);
-      map.map(op.results[0], to.add(Opcode::mul_, {x, factor}, {}, type));
+      if (!is_noisy(op)) continue;
+      for (ValueId v : op.results) {
+        if (!is_real(from.type(v).dtype)) continue;
+        const ValueId x = map(v);
+        const ValueId place = to.integer(++site, DType::i64);
+        const Type type = to.type(x);
+        const ValueId u = to.add(Opcode::uniform_, {key, zero, place}, {}, type);
+        const ValueId twice = to.constant(2 * size, type.dtype),
+                      low = to.constant(1 - size, type.dtype);
+        const ValueId scaled = to.binary(Opcode::mul_, u, twice);
+        const ValueId factor = to.binary(Opcode::add_, low, scaled);
+        map.map(v, to.add(Opcode::mul_, {x, factor}, {}, type));
+      }
     }
     std::vector<ValueId> results;
     for (ValueId v : from.body().results) results.push_back(map(v));
