@@ -104,7 +104,35 @@ class Product {
       strides.b_k = levels_of(e_, c_.k, c_.b.buffer).back().stride;
     else
       pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, "pack_b");
+    if (!c_.direct_b) plan_ahead(strides);
     micro_ = emit_micro(e_, c_, strides);
+  }
+
+  // While the first block of rows meets a panel of b, the next panel comes into the L2, a share of
+  // it with each tile: some rows of k, or (where k is contiguous) some columns.
+  void plan_ahead(MicroStrides& strides) {
+    const std::int64_t line = 64 / c_.element_bytes();
+    const std::int64_t tiles = std::max<std::int64_t>(
+        1, std::min(c_.mc, c_.splits > 1 && !c_.split_n ? c_.m.extent / 2 : c_.m.extent) / c_.rows);
+    const Level n = levels_of(e_, c_.n, c_.b.buffer).back(),
+                k = levels_of(e_, c_.k, c_.b.buffer).back();
+    const auto share = [&](std::int64_t of) { return (of + tiles - 1) / tiles; };
+    if (n.stride == 1) {
+      ahead_share_ = share(c_.kc);
+      ahead_turns_ = ahead_share_;
+      strides.lines = (c_.width + line - 1) / line + (k.stride % line != 0);
+      strides.step = k.stride;
+      strides.apart = line;
+      ahead_rows_ = true;
+    } else if (k.stride == 1) {
+      ahead_share_ = share(c_.width);
+      ahead_turns_ = (c_.kc + line - 1) / line;
+      strides.lines = ahead_share_;
+      strides.step = line;
+      strides.apart = n.stride;
+    }
+    if (strides.lines > 8) strides.lines = 0;  // too few tiles to hide it behind
+    fetches_next_ = strides.lines > 0;
   }
 
   llvm::Value* batch_base(int buffer, llvm::Value* batch) {
@@ -142,11 +170,17 @@ class Product {
     llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.k.extent))
                                           : e_.min(e_.add(k, c_.kc), e_.i64(c_.k.extent));
     const bool empty = c_.k.extent == 0;
-    if (!c_.direct_b && !empty) e_.ir.CreateCall(pack_b_, {b_, panels_b_, j, j_end, k, k_end});
     e_.loop(i, i_end, c_.mc, [&](llvm::Value* ii) {
       llvm::Value* ii_end = e_.min(e_.add(ii, c_.mc), i_end);
       if (!c_.direct_a && !empty) e_.ir.CreateCall(pack_a_, {a_, panels_a_, ii, ii_end, k, k_end});
       e_.loop(j, j_end, c_.width, [&](llvm::Value* jj) {
+        // A panel of b is packed when the first rows want it.
+        if (!c_.direct_b && !empty)
+          e_.when(e_.ir.CreateICmpEQ(ii, i), [&] {
+            llvm::Value* count = e_.ir.CreateSub(k_end, k);
+            llvm::Value* end = e_.min(e_.add(jj, c_.width), j_end);
+            e_.ir.CreateCall(pack_b_, {b_, in_panel(panels_b_, jj, j, count), jj, end, k, k_end});
+          });
         e_.loop(ii, ii_end, c_.rows,
                 [&](llvm::Value* r) { tile({i, ii, r, ii_end, j, jj, j_end, k, k_end}); });
       });
@@ -171,7 +205,12 @@ class Product {
     const auto run = [&](llvm::Value* to, llvm::Value* pitch) {
       llvm::Value* fresh =
           e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
-      e_.ir.CreateCall(micro_, {a, b, to, pitch, count, fresh});
+      std::vector<llvm::Value*> arguments{a, b, to, pitch, count, fresh};
+      if (fetches_next_) {
+        const auto [from, turns] = next_panel(at);
+        arguments.insert(arguments.end(), {from, turns});
+      }
+      e_.ir.CreateCall(micro_, arguments);
     };
     llvm::Value* rows = e_.min(e_.i64(c_.rows), e_.ir.CreateSub(at.ii_end, at.r));
     llvm::Value* columns = e_.min(e_.i64(c_.width), e_.ir.CreateSub(at.j_end, at.jj));
@@ -203,6 +242,22 @@ class Product {
     llvm::Value* whole = e_.ir.CreateAnd(e_.ir.CreateICmpEQ(rows, e_.i64(c_.rows)),
                                          e_.ir.CreateICmpEQ(columns, e_.i64(c_.width)));
     e_.when(whole, straight, [&] { through(tile_); });
+  }
+
+  // The share of the next panel of b that comes with this tile, and for how many turns.
+  std::pair<llvm::Value*, llvm::Value*> next_panel(const At& at) {
+    llvm::Value* next = e_.add(at.jj, c_.width);
+    llvm::Value* tile = e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.ii), e_.i64(c_.rows));
+    llvm::Value* done = e_.mul(tile, ahead_share_);
+    llvm::Value *n = next, *k = at.k;
+    (ahead_rows_ ? k : n) = e_.add(ahead_rows_ ? k : n, done);
+    llvm::Value* offset = e_.add(level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), n),
+                                 level_offset(e_, levels_of(e_, c_.k, c_.b.buffer), k));
+    llvm::Value* wanted = e_.ir.CreateAnd(
+        e_.ir.CreateAnd(e_.ir.CreateICmpEQ(at.ii, at.i), e_.ir.CreateICmpSLT(next, at.j_end)),
+        e_.ir.CreateICmpSLT(done, e_.i64(ahead_rows_ ? c_.kc : c_.width)));
+    return {e_.at(b_, offset, stored_dtype(e_, c_.b)),
+            e_.ir.CreateSelect(wanted, e_.i64(ahead_turns_), e_.i64(0))};
   }
 
   llvm::Value* in_panel(llvm::Value* panels, llvm::Value* position, llvm::Value* from,
@@ -310,6 +365,8 @@ class Product {
 
   Emitter& e_;
   const Contraction& c_;
+  bool fetches_next_ = false, ahead_rows_ = false;
+  std::int64_t ahead_share_ = 0, ahead_turns_ = 0;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
   std::vector<llvm::Value*> lanes_, parts_;  // by total: of the tile in work, of all tiles

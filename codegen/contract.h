@@ -87,6 +87,10 @@ void transpose(Emitter& e, std::vector<llvm::Value*>& rows);
 // elements.
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
+  // What is packed next is fetched into the L2 meanwhile. If `lines` > 0 there are two more
+  // parameters, (…, next, turns): four k make a turn, and turn t asks for next + t · step + i ·
+  // apart, i < lines.
+  std::int64_t lines = 0, step = 0, apart = 0;
 };
 llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides);
 

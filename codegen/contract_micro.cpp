@@ -10,7 +10,8 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
   const DType dtype = c.dtype;
   const auto rows = static_cast<std::size_t>(c.rows), vectors = static_cast<std::size_t>(c.vectors);
   llvm::Type* i = e.ir.getInt64Ty();
-  llvm::Type* const parameters[] = {e.ptr(), e.ptr(), e.ptr(), i, i, i};
+  std::vector<llvm::Type*> parameters{e.ptr(), e.ptr(), e.ptr(), i, i, i};
+  if (strides.lines > 0) parameters.insert(parameters.end(), {e.ptr(), i});
   const auto body = [&](std::span<llvm::Value* const> arguments) {
     llvm::Value *a = arguments[0], *b = arguments[1], *tile = arguments[2], *pitch = arguments[3],
                 *count = arguments[4];
@@ -49,20 +50,26 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
     // meet in one set of the L1 would push each other out.
     const std::int64_t line = 64 / c.element_bytes(), next = strides.a_row * c.rows;
     const bool far = strides.a_row * c.element_bytes() % 4096 == 0;
-    const bool once = c.n.extent <= 2 * c.width;
     const auto ahead = [&](llvm::Value* k) {
       if (!c.direct_a) return;
       llvm::Value* row = e.at(a, e.mul(k, strides.a_k), dtype);
       for (int r = 0; r < c.rows && strides.a_k == 1; ++r)
         e.prefetch(e.at(row, e.i64(next + r * strides.a_row), dtype), false, !far);
-      for (int u = 0; u < unroll && strides.a_row == 1 && once; ++u)
+      for (int u = 0; u < unroll && strides.a_row == 1; ++u)
         e.prefetch(e.at(row, e.i64(line + u * strides.a_k), dtype), false, false);
     };
+    const auto fetch_next = [&](llvm::Value* k) {
+      llvm::Value* turn = e.ir.CreateUDiv(k, e.i64(unroll));
+      llvm::Value* from = e.at(arguments[6], e.mul(turn, strides.step), dtype);
+      for (std::int64_t l = 0; l < strides.lines; ++l)
+        e.prefetch(e.at(from, e.i64(l * strides.apart), dtype), false, false);
+    };
     const auto turns = [&](llvm::Value* from, llvm::Value* to, int by,
-                           std::span<llvm::Value* const> first) {
+                           std::span<llvm::Value* const> first, bool next = false) {
       return e.loop(from, to, by, first, [&](llvm::Value* k, std::span<llvm::Value* const> state) {
         std::vector<llvm::Value*> sum(state.begin(), state.end());
         if (by > 1) ahead(k);
+        if (next) fetch_next(k);
         for (int u = 0; u < by; ++u) step(e.add(k, u), sum);
         return sum;
       });
@@ -74,7 +81,13 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
         c.k_blocks == 1 ? zeros()
                         : e.choose(e.ir.CreateICmpNE(arguments[5], e.i64(0)), zeros, sums);
     llvm::Value* most = e.ir.CreateAnd(count, e.i64(-unroll));
-    sum = turns(e.i64(0), most, unroll, sum);
+    llvm::Value* begin = e.i64(0);
+    if (strides.lines > 0) {
+      llvm::Value* until = e.min(e.mul(arguments[7], unroll), most);
+      sum = turns(begin, until, unroll, sum, true);
+      begin = until;
+    }
+    sum = turns(begin, most, unroll, sum);
     sum = turns(most, count, 1, sum);
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t v = 0; v < vectors; ++v)

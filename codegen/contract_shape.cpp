@@ -117,7 +117,8 @@ void choose_blocks(const Emitter& e, Contraction& c) {
 
   // k in one block while a panel of a stays near the L1; else even blocks, partial sums kept in
   // scratch.
-  const std::int64_t whole = 4096 / size;
+  const std::vector<Level> a_along = levels_of(e, c.k, c.a.buffer);
+  const std::int64_t whole = (a_along.size() == 1 && a_along[0].stride == 1 ? 8192 : 4096) / size;
   c.k_blocks = k <= whole ? 1 : parts(k, whole * 3 / 4);
   c.kc = c.k_blocks == 1 ? std::max<std::int64_t>(k, 1) : round_up(parts(k, c.k_blocks), 4);
   c.k_blocks = parts(std::max<std::int64_t>(k, 1), c.kc);
@@ -138,6 +139,8 @@ void choose_blocks(const Emitter& e, Contraction& c) {
                            b_lies = levels_of(e, c.n, c.b.buffer);
   c.direct_a = c.a.casts.empty() && levels_of(e, c.k, c.a.buffer).size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
+  // Lines that are whole pages apart meet in a few sets of the caches.
+  if (a_along.back().stride * size % 4096 == 0 && k > 256) c.direct_a = false;
   c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() &&
                levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&
                even(b_lies, c.width) && b_lies.back().stride == 1;

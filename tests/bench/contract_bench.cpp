@@ -84,7 +84,7 @@ Built build(const Shape& s) {
   return out;
 }
 
-int measure(const std::string& only, const Target& target, bool own_time) {
+int measure(const std::string& only, const Target& target, bool own_time, bool cold) {
   std::vector<Shape> shapes;
   const auto add = [&](std::string name, std::string x, std::string y, std::string out,
                        std::vector<std::pair<char, std::int64_t>> extent,
@@ -121,6 +121,13 @@ int measure(const std::string& only, const Target& target, bool own_time) {
   add("x·v 4096 384 1", "mk", "k", "m", {{'m', 4096}, {'k', 384}});
   add("v·w 1 384 1536", "k", "kn", "n", {{'k', 384}, {'n', 1536}});
   add("v·wᵀ 1 384 1536", "k", "nk", "n", {{'k', 384}, {'n', 1536}});
+  add("gpt2 256 fc", "mk", "kn", "mn", {{'m', 256}, {'k', 768}, {'n', 3072}});
+  add("gpt2 256 fc + gelu", "mk", "kn", "mn", {{'m', 256}, {'k', 768}, {'n', 3072}}, Shape::gelu);
+  add("gpt2 256 proj", "mk", "kn", "mn", {{'m', 256}, {'k', 3072}, {'n', 768}});
+  add("gpt2 256 d_fc", "mk", "nk", "mn", {{'m', 256}, {'k', 3072}, {'n', 768}});
+  add("gpt2 256 d_proj", "mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 3072}});
+  add("gpt2 256 w fc", "km", "kn", "mn", {{'m', 768}, {'k', 256}, {'n', 3072}});
+  add("gpt2 256 w proj", "km", "kn", "mn", {{'m', 3072}, {'k', 256}, {'n', 768}});
   add("gpt2 fc 1024 768 3072", "mk", "kn", "mn", {{'m', 1024}, {'k', 768}, {'n', 3072}});
   add("gpt2 logits 256 768 50257", "mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 50257}});
   // Strides of a power of two, which meet in few sets of a cache.
@@ -152,12 +159,20 @@ int measure(const std::string& only, const Target& target, bool own_time) {
     }
     Result<KernelFn> fn = (*jit)->add(*compiled);
     if (!fn.ok()) return 70;
+    // Cold: as many sets of operands in turn as the last cache does not hold.
+    std::int64_t all = 0;
+    for (std::int64_t n : built.elements) all += n * 4;
+    const std::int64_t sets = cold ? (std::int64_t{192} << 20) / all + 1 : 1;
     std::vector<Memory> buffers;
-    std::vector<std::byte*> bases;
-    for (std::int64_t n : built.elements) {
-      buffers.push_back(memory(n * 4));
-      bases.push_back(buffers.back().get());
+    std::vector<std::vector<std::byte*>> bases;
+    for (std::int64_t set = 0; set < sets; ++set) {
+      bases.emplace_back();
+      for (std::int64_t n : built.elements) {
+        buffers.push_back(memory(n * 4));
+        bases.back().push_back(buffers.back().get());
+      }
     }
+    std::size_t turn = 0;
     const Memory shared = memory(compiled->shared_bytes);
     const Memory local[2] = {memory(compiled->local_bytes), memory(compiled->local_bytes)};
     fmt::print("{:30} {:>6.0f} ms", s.name, compile_ms);
@@ -165,9 +180,10 @@ int measure(const std::string& only, const Target& target, bool own_time) {
       if (workers == 2 && !compiled->parallel) continue;
       const double seconds = fastest([&] {
         double sum = 0;
+        std::byte* const* now = bases[turn++ % bases.size()].data();
         for (int phase = 0; phase < compiled->phases; ++phase)
           sum += pair.run(workers, [&](int w) {
-            (*fn)(bases.data(), w, workers, phase, shared.get(), local[w].get());
+            (*fn)(now, w, workers, phase, shared.get(), local[w].get());
           });
         return sum;
       });
@@ -184,21 +200,23 @@ int measure(const std::string& only, const Target& target, bool own_time) {
 
 int main(int argc, char** argv) {
   std::string only;
-  bool own_time = false;
+  bool own_time = false, cold = false;
   Target target = host_target();
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--help") {
-      fmt::print("contract_bench [--target=NAME] [--own-time] [PART OF A SHAPE'S NAME]\n");
+      fmt::print("contract_bench [--target=NAME] [--own-time] [--cold] [PART OF A SHAPE'S NAME]\n");
       return 0;
     }
     if (argument.rfind("--target=", 0) == 0) {
       if (!target_by_name(argument.substr(9), target)) return 2;
     } else if (argument == "--own-time") {
       own_time = true;
+    } else if (argument == "--cold") {
+      cold = true;
     } else {
       only = argument;
     }
   }
-  return measure(only, target, own_time);
+  return measure(only, target, own_time, cold);
 }
