@@ -21,7 +21,9 @@ struct TurnFunction {
   FunctionId function;
   std::vector<NodeId> captured;  // arguments behind the carried values
   std::vector<std::vector<AxisId>>
-      arguments;  // storage axes of each argument of a bundle or value; empty entries: scalars
+      arguments;  // storage axes of each argument of a bundle or value; empty entries: scalars.
+                  // Invalid where an axis of the function is that of a bundle's member alone
+  std::vector<std::vector<AxisId>> own;  // the function's axes of each
   bool trained = false, fixed = false;  // takes %p, %f
   bool random = false;                  // takes %site, %step, %seed
   bool differs = false;                 // another function in training than outside

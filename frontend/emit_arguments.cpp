@@ -1,4 +1,6 @@
 // A function's arguments: bundles as groups, inputs, what a turn is given.
+#include <algorithm>
+
 #include "frontend/emit_function.h"
 
 namespace gradc {
@@ -59,19 +61,49 @@ TurnFunction FunctionEmitter::turn_arguments() {
   }
   for (ValueId v : function_.regions[0].arguments) {
     std::vector<AxisId> axes;
-    for (AxisId a : builder_.type(v).axes)
+    const AxisList own = builder_.type(v).axes;
+    for (AxisId a : own)
       axes.push_back(storage_of_.contains(a.index) ? storage_of_[a.index] : AxisId{});
     t.arguments.push_back(std::move(axes));
+    t.own.emplace_back(own.begin(), own.end());
   }
   return t;
 }
 
-// The value with the axes of a callee's argument: relabelled where a name meant another axis.
-ValueId FunctionEmitter::fitted(ValueId v, const std::vector<AxisId>& storage) {
+FunctionEmitter::Standing FunctionEmitter::standing(const TurnFunction& callee) {
+  Standing out;
+  for (std::size_t n = 0; n < callee.arguments.size(); ++n)
+    for (std::size_t i = 0; i < callee.arguments[n].size(); ++i)
+      if (const AxisId s = callee.arguments[n][i]; s.valid())
+        out.try_emplace(callee.own[n][i].index, axis(s));
+  return out;
+}
+
+// A member of a bundle as an argument of the callee. An axis that nothing else of the callee has
+// stays what it is here, unless that stands for another axis of the callee already.
+ValueId FunctionEmitter::member_for(const TurnFunction& callee, std::size_t argument, ValueId v,
+                                    Standing& stands) {
   AxisList want;
   const AxisList have = builder_.type(v).axes;
-  for (std::size_t i = 0; i < storage.size(); ++i)
-    want.push_back(storage[i].valid() ? axis(storage[i]) : have[static_cast<int>(i)]);
+  for (int i = 0; i < have.size(); ++i) {
+    const AxisId own = callee.own[argument][static_cast<std::size_t>(i)];
+    if (const auto it = stands.find(own.index); it != stands.end()) {
+      want.push_back(it->second);
+      continue;
+    }
+    const bool taken = std::any_of(stands.begin(), stands.end(),
+                                   [&](const auto& s) { return s.second == have[i]; });
+    const AxisId here = taken ? builder_.fresh_axis(all_.program().text(function_.axis(have[i]).name),
+                                                    function_.extent(have[i]))
+                              : have[i];
+    stands.emplace(own.index, here);
+    want.push_back(here);
+  }
+  return fitted(v, want);
+}
+
+// The value with these axes: relabelled where a name meant another axis.
+ValueId FunctionEmitter::fitted(ValueId v, const AxisList& want) {
   for (int i = 0; i < want.size(); ++i) {
     const AxisList now = builder_.type(v).axes;
     if (now[i] == want[i]) continue;

@@ -97,7 +97,7 @@ void FunctionEmitter::operations() {
       const ValueId first = p.fixed ? fixed_ : trained_;
       const ValueId v{first.index + static_cast<std::uint32_t>(all_.leaf(p))};
       builder_.at = all_.location(node.at);
-      define(n, fitted(v, {node.type.axes.begin(), node.type.axes.end()}));
+      define(n, fitted(v, type(node.type).axes));
     } else if (node.level == no_index) {
       operation(n);
     }
@@ -152,7 +152,9 @@ void FunctionEmitter::calls(NodeId id) {
   for (NodeId c : r.carried) types.push_back(type(graph_.node(c).type));
   std::vector<ValueId> captured;
   for (NodeId c : t.captured) captured.push_back(exactly(value(c), graph_.node(c).type));
+  const Standing values = standing(t);
   for (std::int64_t k = 0; k < r.turns; ++k) {
+    Standing stands = values;
     std::vector<ValueId> operands = carried;
     operands.insert(operands.end(), captured.begin(), captured.end());
     const auto members = [&](ValueId first, std::uint32_t parent, std::uint32_t member,
@@ -160,8 +162,9 @@ void FunctionEmitter::calls(NodeId id) {
       const std::int64_t count = all_.leaf_count(bundle),
                          begin = all_.first_leaf(parent, member) + k * count;
       for (std::int64_t i = 0; i < count; ++i)
-        operands.push_back(fitted(ValueId{first.index + static_cast<std::uint32_t>(begin + i)},
-                                  t.arguments[operands.size()]));
+        operands.push_back(
+            member_for(t, operands.size(),
+                       ValueId{first.index + static_cast<std::uint32_t>(begin + i)}, stands));
     };
     if (t.trained) members(trained_, graph_.repeats[home_].trained, r.trained_member, r.trained);
     if (t.fixed) members(fixed_, graph_.repeats[home_].fixed, r.fixed_member, r.fixed);

@@ -61,7 +61,11 @@ class FunctionEmitter {
   ValueId exactly(ValueId v, const Type& storage);  // its axes in this order
   void define(NodeId n, ValueId v);
   void group(std::uint32_t bundle, BundleId id, std::string_view name, ValueId& first);
-  ValueId fitted(ValueId v, const std::vector<AxisId>& storage);
+  ValueId fitted(ValueId v, const AxisList& want);
+  // What stands for each axis of a callee; of its storage axes at first.
+  using Standing = std::unordered_map<std::uint32_t, AxisId>;
+  Standing standing(const TurnFunction& callee);
+  ValueId member_for(const TurnFunction& callee, std::size_t argument, ValueId v, Standing& stands);
 
   // ---- operations
   void operation(NodeId n);
