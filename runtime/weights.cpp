@@ -3,11 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
 #include <map>
+#include <thread>
 #include <type_traits>
 
 #include "ir/evaluate.h"
 #include "runtime/initial.h"
+#include "runtime/pool.h"
 #include "runtime/safetensors.h"
 
 namespace gradc {
@@ -33,32 +37,65 @@ Result<std::vector<double>> computed(const Program& program, const Leaf& leaf) {
   return std::move((*r)[0].real);
 }
 
+// Elements [begin, end) of a tensor; begin is a multiple of 4.
+template <class Real>
+void fill(const Leaf& leaf, std::span<const double> known, std::uint64_t seed, std::size_t begin,
+          std::size_t end, std::span<Real> out) {
+  const Initial& initial = leaf.member->initial;
+  const std::uint64_t hash = fnv1a(leaf.stored);
+  std::array<double, 4> normals{};
+  for (std::size_t i = begin; i < end; ++i) {
+    double x = 0;
+    switch (initial.kind) {
+      case Initial::none: break;
+      case Initial::number: x = initial.value; break;
+      case Initial::normal:
+        if (i % 4 == 0) normals = initial_normals(seed, hash, i / 4);
+        x = initial.value * normals[i % 4];
+        break;
+      case Initial::uniform: x = initial.value * initial_uniform(seed, hash, i); break;
+      case Initial::computed: x = known[i]; break;
+    }
+    // At the parameter's precision, so that interpreter and compiled program start alike.
+    out[i] = static_cast<Real>(round_to(x, leaf.member->type.dtype));
+  }
+}
+
 template <class Real>
 Result<Done> start(const Program& program, BundleValues<Real> into, std::uint64_t seed) {
   check_size(program, into.bundle, into.values.size());
   std::map<const Member*, std::vector<double>> known;  // a turn's member is computed once
-  for (const Leaf& leaf : leaves(program, into.bundle)) {
-    const Initial& initial = leaf.member->initial;
-    const std::uint64_t hash = fnv1a(leaf.stored);
-    if (initial.kind == Initial::computed && !known.contains(leaf.member)) {
+  const std::vector<Leaf> all = leaves(program, into.bundle);
+  // Each element is a function of its place, so the processors share stretches as they come.
+  constexpr std::size_t stretch = std::size_t{1} << 16;
+  struct Share {
+    const Leaf* leaf;
+    std::size_t begin;
+  };
+  std::vector<Share> shares;
+  for (const Leaf& leaf : all) {
+    if (leaf.member->initial.kind == Initial::computed && !known.contains(leaf.member)) {
       Result<std::vector<double>> values = computed(program, leaf);
       if (!values) return values.failure();
       known[leaf.member] = std::move(*values);
     }
-    const std::span<Real> out = part(into.values, leaf);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      double x = 0;
-      switch (initial.kind) {
-        case Initial::none: break;
-        case Initial::number: x = initial.value; break;
-        case Initial::normal: x = initial.value * initial_normal(seed, hash, i); break;
-        case Initial::uniform: x = initial.value * initial_uniform(seed, hash, i); break;
-        case Initial::computed: x = known[leaf.member][i]; break;
-      }
-      // At the parameter's precision, so that interpreter and compiled program start alike.
-      out[i] = static_cast<Real>(round_to(x, leaf.member->type.dtype));
-    }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(leaf.elements); i += stretch)
+      shares.push_back({&leaf, i});
   }
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t n; (n = next.fetch_add(1)) < shares.size();) {
+      const Leaf& leaf = *shares[n].leaf;
+      const std::span<Real> out = part(into.values, leaf);
+      const auto values = known.find(leaf.member);
+      fill(leaf, values == known.end() ? std::span<const double>{} : values->second, seed,
+           shares[n].begin, std::min(shares[n].begin + stretch, out.size()), out);
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (int t = 1; t < available_processors() && shares.size() > 16; ++t) helpers.emplace_back(work);
+  work();
+  for (std::thread& t : helpers) t.join();
   return Done{};
 }
 
