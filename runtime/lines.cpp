@@ -96,8 +96,10 @@ class Attribution {
   }
   void keep(const planning::Life& life) {
     const std::vector<OpId>& ops = f_.body().ops;
-    const auto first = static_cast<std::size_t>(life.first), last = static_cast<std::size_t>(life.last);
-    if (last >= ops.size() || life.overwritten || !forward_[first] || forward_[last] ||
+    const auto first = static_cast<std::size_t>(life.first);
+    // A launch that writes over what it reads is behind the life that it ends.
+    const auto last = static_cast<std::size_t>(life.last + (life.overwritten ? 1 : 0));
+    if (last >= ops.size() || !forward_[first] || forward_[last] ||
         f_.op(ops[last]).code != Opcode::launch_ || f_.op(ops[first]).code != Opcode::launch_)
       return;
     const Op& launch = f_.op(ops[first]);

@@ -76,6 +76,11 @@ TEST_CASE("lines: all of a step's time stands at a line, at the optimizer or now
   CHECK(forward + backward + p.update == doctest::Approx(sum));
   CHECK(kernels + p.update == doctest::Approx(sum));
   CHECK(backward > forward);
+  // What GELU was given is kept in both turns, though its gradient is written over it.
+  double in_mlp = 0;
+  for (const auto& [at, w] : p.lines)
+    if (m.sources.name(at.first) == "lib/mlp.grad") in_mlp += w.kept;
+  CHECK(in_mlp >= 2 * (2 * 8 * 64) * 4);
   const std::string text = lines_text(p, m.sources, sum);
   CHECK(text.find("logits = sum[d](layernorm(x) * wte)") != std::string::npos);
   CHECK(text.find("lib/norms.grad\n") != std::string::npos);
