@@ -1,5 +1,5 @@
-// Emits the loops. Twelve chains of multiply-adds hide the latency of four cycles of two units; with
-// sixteen registers they are also all that leaves room for the factors.
+// Emits the loops. Twelve chains of multiply-adds hide the latency of four cycles of two units;
+// with sixteen registers they are also all that leaves room for the factors.
 #include "codegen/rates.h"
 
 #include <fmt/format.h>
@@ -118,8 +118,9 @@ Result<RateLoop> stream_loop(const Target& target, Stream stream, std::int64_t e
         if (!copies) x = e.ir.CreateFMul(x, e.constant(DType::f32, 0.999, lanes));
         llvm::StoreInst* const s = e.ir.CreateAlignedStore(x, place(copies ? 1 : 0, i, k), align);
         if (stream == Stream::copy_past)
-          s->setMetadata(llvm::LLVMContext::MD_nontemporal,
-                         llvm::MDNode::get(*e.context, llvm::ConstantAsMetadata::get(e.ir.getInt32(1))));
+          s->setMetadata(
+              llvm::LLVMContext::MD_nontemporal,
+              llvm::MDNode::get(*e.context, llvm::ConstantAsMetadata::get(e.ir.getInt32(1))));
       }
     });
   }

@@ -1,5 +1,6 @@
 // Owns the loops by which a machine's rates are measured, emitted and optimised as kernels are:
-// chains of multiply-adds in registers, and streams through memory. Whoever calls them has the clock.
+// chains of multiply-adds in registers, and streams through memory. Whoever calls them has the
+// clock.
 #pragma once
 
 #include "codegen/codegen.h"

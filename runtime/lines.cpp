@@ -15,7 +15,8 @@ using Line = std::pair<std::uint32_t, std::uint32_t>;
 std::vector<Line> lines_at(const Program& p, LocId at) {
   std::vector<Line> out;
   for (const SourcePos& l : p.location(at).lines)
-    if (out.empty() || out.back() != Line{l.file.index, l.line}) out.push_back({l.file.index, l.line});
+    if (const Line line{l.file.index, l.line}; out.empty() || out.back() != line)
+      out.push_back(line);
   return out;   // sorted, as positions are
 }
 

@@ -7,9 +7,9 @@
 // says (a bias gradient here and one there), its time goes evenly over the launch's own lines.
 //
 // Forward is what the loss depends on; a kernel of it that also begins the gradient is divided by
-// the roles of its operations. All else but the update is backward, what is computed again included.
-// A line keeps the bytes of the activations that its forward operations made and that a launch of
-// backward reads last, views followed.
+// the roles of its operations. All else but the update is backward, and so is what is computed
+// again. A line keeps the bytes of the activations that its forward operations made and that a
+// launch of backward reads last, views followed.
 #pragma once
 
 #include <map>

@@ -134,7 +134,8 @@ std::string Profile::text(const Roofline& machine) const {
                   "each thread: busy + waiting, ms");
   const double all = sum();
   for (const Row& r : rows(machine)) {
-    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.3f} {:>9.3f} {:>9.1f} {:>9.1f} {:>6.1f} ",
+    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.3f} {:>9.3f} {:>9.1f} {:>9.1f} "
+                        "{:>6.1f} ",
                         r.name, r.calls, 1e3 * r.seconds, 100 * r.seconds / all, r.cost.flop * 1e-9,
                         static_cast<double>(r.cost.bytes) * 1e-6, r.cost.flop / r.seconds * 1e-9,
                         static_cast<double>(r.cost.bytes) / r.seconds * 1e-9,
@@ -148,11 +149,10 @@ std::string Profile::text(const Roofline& machine) const {
                           r.computed, r.tiles);
     text += "\n";
   }
-  text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} % of a step\n", "sum", sums_.size(), 1e3 * all,
-                      100 * all / step());
-  text += fmt::format(
-      "overhead: {:.2f} % of a step beside the longest thread's time in each launch (median of {})\n",
-      100 * overhead(), overheads_.size());
+  text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} % of a step\n", "sum", sums_.size(),
+                      1e3 * all, 100 * all / step());
+  text += fmt::format("overhead: {:.2f} % of a step beside the longest thread's time in each "
+                      "launch (median of {})\n", 100 * overhead(), overheads_.size());
   text += fmt::format("machine: {:.1f} GFLOP/s f32, ", machine.f32 * 1e-9);
   if (machine.bf16 > 0) text += fmt::format("{:.1f} bf16, ", machine.bf16 * 1e-9);
   return text + fmt::format("{:.1f} GB/s read, {:.1f} copied\n", machine.read * 1e-9,

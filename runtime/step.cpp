@@ -181,7 +181,7 @@ void Step::execute(int worker) {
         l.kernel.fn(l.buffers.data(), 0, 1, phase, shared_, local);
       if (timed) {
         if (last && l.kernel.tiles_at >= 0 && (l.kernel.parallel || worker == 0))
-          std::memcpy(&moment->tiles_computed, local + l.kernel.tiles_at, 2 * sizeof(std::int64_t));
+          std::memcpy(moment->tiles, local + l.kernel.tiles_at, sizeof moment->tiles);
         moment->end = moment->released = nanoseconds();
       }
       if (last ? l.meet : l.kernel.parallel) {
@@ -204,8 +204,8 @@ void Step::run_timed() {
   for (Launch& l : launches_) {
     l.tiles_computed = l.tiles = 0;
     for (int w = 0; w < workers() && l.kernel.tiles_at >= 0; ++w) {
-      l.tiles_computed += moments(w, l).back().tiles_computed;
-      l.tiles += moments(w, l).back().tiles;
+      l.tiles_computed += moments(w, l).back().tiles[0];
+      l.tiles += moments(w, l).back().tiles[1];
     }
   }
 }

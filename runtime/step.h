@@ -74,7 +74,7 @@ class Step {
   // the barrier if one follows. Nanoseconds of the steady clock.
   struct Moment {
     std::int64_t begin = 0, end = 0, released = 0;
-    std::int64_t tiles_computed = 0, tiles = 0;
+    std::int64_t tiles[2] = {0, 0};  // of attention, in the last phase: computed, all
   };
   void run_timed();                  // the same step, and each worker writes down its moments
   int workers() const { return pool_->size(); }
