@@ -8,6 +8,10 @@ char="layers=4 d=128 h=4 v=65 t=64 b=12"
 # value KEY FILE: a number of the last JSON line
 value() { python3 -c 'import json, sys; print(json.loads(open(sys.argv[2]).read().splitlines()[-1]).get(sys.argv[1], ""))' "$1" "$2" 2>/dev/null; }
 
+read -r _ a b c d _ </proc/stat && sleep 2 && read -r _ e f g h _ </proc/stat
+awk -v busy=$((e + f + g - a - b - c)) -v idle=$((h - d)) 'BEGIN {
+  if (busy > 0.03 * (busy + idle)) printf "    no result: other processes take %.0f %% of the machine\n", 100 * busy / (busy + idle) }'
+
 # ---- the table
 cat >"$work/goals" <<'GOALS'
 gpt2 b4 t64 f32       | 1.3
