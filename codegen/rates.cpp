@@ -62,7 +62,7 @@ Result<RateLoop> multiply_add_loop(const Target& target, DType dtype) {
   const bool pairs = dtype == DType::bf16;
   if (!pairs && dtype != DType::f32)
     return failure(Exit::usage, fmt::format("no rate is measured for {}", name(dtype)));
-  if (pairs && target.name != "avx512")
+  if (pairs && target.vector_bytes != 64)
     return failure(Exit::usage,
                    fmt::format("the target {} has no products of bf16 pairs", target.name));
   Target with = target;

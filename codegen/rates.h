@@ -13,8 +13,8 @@ struct RateLoop {
 };
 
 // Every worker does all of the work; takes no buffers. dtype: of the factors; sums are f32. f32 for
-// all targets; bf16 where the target has products of pairs (AVX512_BF16; whether this machine runs
-// them is for the caller to know); else exit 2.
+// all targets; bf16 where vectors are as wide as AVX512_BF16's products of pairs (whether this machine
+// has them is for the caller to know); else exit 2.
 Result<RateLoop> multiply_add_loop(const Target& target, DType dtype);
 
 // Workers share the elements, each a stretch. Buffers: f32[elements] at 64-byte boundaries, one of

@@ -97,7 +97,7 @@ Result<Roofline> measure_roofline(const Target& target, int threads) {
   Result<double> rate = multiply_add_rate(target, DType::f32, **jit, pool);
   if (!rate) return rate.failure();
   out.f32 = *rate;
-  if (target.name == "avx512" && multiplies_bf16()) {
+  if (target.vector_bytes == 64 && multiplies_bf16()) {
     rate = multiply_add_rate(target, DType::bf16, **jit, pool);
     if (!rate) return rate.failure();
     out.bf16 = *rate;
