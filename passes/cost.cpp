@@ -9,6 +9,14 @@
 namespace gradc {
 namespace {
 
+double products_of(const Function& kernel, const Op& op) {
+  const Type& result = kernel.type(op.results[0]);
+  double products = static_cast<double>(kernel.elements(result));
+  for (AxisId a : kernel.type(op.operands[0]).axes)
+    if (!result.axes.contains(a)) products *= static_cast<double>(kernel.extent(a));
+  return products;
+}
+
 double flop_of(const Function& kernel) {
   double total = 0;
   for (OpId id : kernel.body().ops) {
@@ -19,12 +27,7 @@ double flop_of(const Function& kernel) {
     if (is_elementwise(kind)) total += static_cast<double>(kernel.elements(result));
     if (kind == Kind::reduce)
       total += static_cast<double>(kernel.elements(kernel.type(op.operands[0])));
-    if (kind == Kind::contract) {
-      double products = static_cast<double>(kernel.elements(result));
-      for (AxisId a : kernel.type(op.operands[0]).axes)
-        if (!result.axes.contains(a)) products *= static_cast<double>(kernel.extent(a));
-      total += 2 * products;
-    }
+    if (kind == Kind::contract) total += 2 * products_of(kernel, op);
   }
   return total;
 }
@@ -65,8 +68,16 @@ Cost kernel_cost(const Function& kernel) {
   const std::vector<std::int64_t> read = elements_read(kernel);
   for (ValueId v : kernel.body().arguments)
     cost.bytes += read[v.index] * bytes(kernel.type(v).dtype);
-  for (ValueId v : kernel.body().results) cost.bytes += size_of(kernel, v);
+  for (ValueId v : kernel.body().results) cost.written += size_of(kernel, v);
+  cost.bytes += cost.written;
   return cost;
+}
+
+double operation_cost(const Function& kernel, const Op& op) {
+  const Facts& row = facts(op.code);
+  if (row.kind == Kind::contract) return row.cost * products_of(kernel, op);
+  const ValueId v = row.kind == Kind::reduce ? op.operands[0] : op.results[0];
+  return row.cost * static_cast<double>(kernel.elements(kernel.type(v)));
 }
 
 Cost launch_cost(const Program& program, const Function& planned, const Op& launch) {
@@ -86,6 +97,7 @@ Cost launch_cost(const Program& program, const Function& planned, const Op& laun
   const std::int64_t touched = std::min(whole, size_of(kernel, change));
   // A scatter reads what it adds to; an update does not.
   cost.bytes -= 2 * whole - (op.code == Opcode::update_ ? 1 : 2) * touched;
+  cost.written -= whole - touched;
   return cost;
 }
 

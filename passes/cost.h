@@ -8,6 +8,10 @@
 
 namespace gradc {
 
+// The relative work of one operation of a kernel's body: the row's cost in ir/ops.def for each
+// element of the result, of what a reduction takes, or for each product of a contraction.
+double operation_cost(const Function& kernel, const Op& op);
+
 struct Cost {
   // Two for each product of a contraction; one for each element that an elementwise operation makes
   // or a reduction takes, where it is real. What a mask excludes counts.
@@ -16,6 +20,7 @@ struct Cost {
   // caches hold a kernel's working set and nothing between kernels. Of a table that a `gather`
   // reads no more than is looked up.
   std::int64_t bytes = 0;
+  std::int64_t written = 0;  // of them: the results'
 };
 Cost kernel_cost(const Function& kernel);
 

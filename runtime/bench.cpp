@@ -5,10 +5,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <map>
+#include <optional>
+
 #include "ir/philox.h"
-#include "runtime/json.h"
 #include "runtime/entry.h"
+#include "runtime/file.h"
+#include "runtime/json.h"
+#include "runtime/lines.h"
+#include "runtime/profile.h"
+#include "runtime/trace.h"
 #include "runtime/verbs.h"
 #include "runtime/weights.h"
 
@@ -54,43 +59,43 @@ struct Batch {
   }
 };
 
-std::string profile_text(Step& step, std::int64_t steps) {
-  struct Row {
-    std::int64_t calls = 0;
-    double seconds = 0, flop = 0, bytes = 0;
-    std::int64_t computed = 0, tiles = 0, planes = 0;   // of attention's scores
-  };
-  std::map<std::string, Row> rows;
-  double total = 0;
-  for (const Step::Launch& l : step.launches()) {
-    Row& r = rows[l.name];
-    ++r.calls;
-    r.seconds += l.seconds / static_cast<double>(steps);
-    // What a mask leaves out is not counted as work.
-    r.flop += l.tiles > 0 ? l.cost.flop * static_cast<double>(l.tiles_computed) / static_cast<double>(l.tiles) : l.cost.flop;
-    r.computed += l.tiles_computed;
-    r.tiles += l.tiles;
-    r.planes += l.tiles > 0 ? l.kernel.tile_planes : 0;
-    r.bytes += static_cast<double>(l.cost.bytes);
-    total += l.seconds / static_cast<double>(steps);
+// What --profile and --trace want, beside the times.
+struct Report {
+  std::optional<Profile> profile;
+  std::optional<Roofline> machine;
+  std::optional<LineProfile> lines;
+
+  Result<Done> finish(const Common& common, const BenchOptions& o, const Target& target, Entry& step) {
+    if (!o.profile) return Done{};
+    Result<Roofline> measured = measure_roofline(target, chosen_threads(common));
+    if (!measured) return measured.failure();
+    machine = *measured;
+    if (!o.lines) return Done{};
+    std::vector<double> seconds;
+    for (const Profile::Times& t : profile->launches()) seconds.push_back(t.seconds());
+    lines = lines_of(step.program(), step.id(), seconds);
+    return Done{};
   }
-  std::vector<std::pair<std::string, Row>> sorted(rows.begin(), rows.end());
-  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
-  std::string text = fmt::format("{:<28} {:>6} {:>9} {:>6} {:>9} {:>9}\n", "kernel", "calls", "ms", "%", "GFLOP/s", "GB/s");
-  for (const auto& [name, r] : sorted) {
-    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.1f} {:>9.1f}", name, r.calls, 1e3 * r.seconds,
-                        100 * r.seconds / total, r.flop / r.seconds / 1e9, r.bytes / r.seconds / 1e9);
-    if (r.planes > 0)
-      text += fmt::format("  {:g} of {:g} tiles in each of {} planes, {} of {}",
-                          static_cast<double>(r.computed) / static_cast<double>(r.planes),
-                          static_cast<double>(r.tiles) / static_cast<double>(r.planes), r.planes, r.computed, r.tiles);
-    text += "\n";
+  void json(JsonObject& to, const Sources& sources) const {
+    if (machine) profile->json(to, *machine);
+    if (lines) lines_json(to, *lines, sources);
   }
-  return text + fmt::format("{:<28} {:>6} {:>9.3f}\n", "sum", "", 1e3 * total);
-}
+  std::string text(const Sources& sources) const {
+    std::string out;
+    if (machine) out += "\n" + profile->text(*machine);
+    if (lines) out += "\n" + lines_text(*lines, sources, profile->step());
+    return out;
+  }
+};
 
 Result<std::string> measure(const Common& common, const BenchOptions& o, Sources& sources) {
   const Clock::time_point begin = Clock::now();
+  std::optional<ReplacedFile> trace;   // a file that cannot be written is told before the run
+  if (!o.trace.empty()) {
+    Result<ReplacedFile> file = ReplacedFile::create(o.trace);
+    if (!file) return file.failure();
+    trace.emplace(std::move(*file));
+  }
   Result<LowerOptions> lowering = lower_options(common);
   if (!lowering) return lowering.failure();
   lowering->values = {"loss"};
@@ -119,28 +124,36 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   const Batch batch = Batch::draw(s.program(), step, common.seed);
   step.set("seed", static_cast<std::int64_t>(common.seed));
   step.set("lr", model->model.program.training.lr.peak);
+  Report profiled;
+  if (o.profile) profiled.profile.emplace(step);
   std::vector<double> times;
   double first_s = 0, first_loss = 0, loss = 0;
   for (std::int64_t i = 0; i < o.steps + 2; ++i) {   // the first two warm caches and pages
     const Clock::time_point t = Clock::now();
     batch.copy();
     step.set("step", i);
-    if (o.profile && i >= 2)
-      step.step().run_timed();
-    else
-      step.run();
+    const bool timed = (o.profile || trace) && i >= 2;
+    timed ? step.step().run_timed() : step.run();
     loss = step.scalar("loss");
     if (i == 0) {
       first_s = compile_s + since(t);
       first_loss = loss;
     }
     if (i >= 2) times.push_back(since(t));
+    if (o.profile && timed) profiled.profile->add(times.back());
   }
   std::sort(times.begin(), times.end());
   const std::size_t n = times.size();
   const double median = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
+  if (Result<Done> r = profiled.finish(common, o, *target, step); !r) return r.failure();
+  if (trace) {
+    const std::string text = trace_text(step);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+    if (Result<Done> r = trace->write({bytes, text.size()}); !r) return r.failure();
+    if (Result<Done> r = trace->commit(); !r) return r.failure();
+  }
   // To a part of one, as a quotient: that is the number with the fewest digits.
   const auto round = [](double x, double parts) { return std::round(x * parts) / parts; };
   JsonObject j;
@@ -163,11 +176,13 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   j.add("launches", plan.launches);
   j.add("flop", static_cast<std::int64_t>(plan.cost.flop));
   j.add("bytes_moved", plan.cost.bytes);
-  if (common.json) return j.line() + "\n";
+  if (common.json) {
+    profiled.json(j, sources);
+    return j.line() + "\n";
+  }
   std::string text;
   for (const auto& [key, value] : j.members()) text += fmt::format("{:<14} {}\n", key, value);
-  if (o.profile) text += "\n" + profile_text(step.step(), o.steps);
-  return text;
+  return text + profiled.text(sources);
 }
 
 }  // namespace

@@ -179,7 +179,9 @@ Verb bench_verb(CLI::App& root) {
   CLI::App* app = root.add_subcommand("bench", "Time the training step on random tokens.");
   add_model(*app, *c, "the model");
   app->add_option("--steps", o->steps, "timed, after two that are not")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_flag("--profile", o->profile, "milliseconds, GFLOP/s and GB/s of each kernel");
+  CLI::Option* profile = app->add_flag("--profile", o->profile, "each kernel: milliseconds, FLOP, bytes, share of its roofline, each thread busy and waiting; the overhead; the machine's rates");
+  app->add_flag("--lines", o->lines, "with --profile: the model's text, each line with milliseconds forward and backward, megabytes kept, its kernels")->needs(profile);
+  app->add_option("--trace", o->trace, "write the last step as a Chrome trace, a row a thread")->type_name("FILE");
   app->add_option("--weights", o->weights, "start from a safetensors file");
   add_seed(*app, *c);
   add_budget(*app, *c);

@@ -20,6 +20,7 @@ class Entry {
   // All passes for options.entry, the plan checked by check_plan (a fault there is ours: exit 70).
   static Result<Entry> plan(const Program& program, const Pipeline& options);
   const Program& program() const { return program_; }
+  FunctionId id() const { return id_; }
   const Function& function() const { return program_.function(id_); }
   const PlanSummary& summary() const { return summary_; }
   const std::vector<Remark>& remarks() const { return remarks_; }

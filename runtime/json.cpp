@@ -12,6 +12,10 @@ constexpr auto replace = nlohmann::ordered_json::error_handler_t::replace;
 
 }  // namespace
 
+std::string json_text(std::string_view text) {
+  return nlohmann::ordered_json(std::string(text)).dump(-1, ' ', true, replace);
+}
+
 struct JsonObject::Data {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
 };
@@ -26,6 +30,13 @@ void JsonObject::add(std::string_view name, std::string_view value) {
 }
 void JsonObject::add(std::string_view name, const JsonObject& value) {
   data_->json[std::string(name)] = value.data_->json;
+}
+void JsonObject::add(std::string_view name, const std::vector<JsonObject>& values) {
+  auto& list = data_->json[std::string(name)] = nlohmann::ordered_json::array();
+  for (const JsonObject& v : values) list.push_back(v.data_->json);
+}
+void JsonObject::add(std::string_view name, const std::vector<std::string>& values) {
+  data_->json[std::string(name)] = values;
 }
 void JsonObject::add_signed(std::string_view name, std::int64_t value) {
   data_->json[std::string(name)] = value;

@@ -1,7 +1,8 @@
-// Owns JSON as gradc writes and reads it, apart from the header of weights: flat objects, behind an
-// interface of a few lines, since the library's header takes longer to compile than most files here.
+// Owns JSON as gradc writes and reads it, apart from the header of weights: objects, lists of them,
+// behind an interface of a few lines, since the library's header takes longer to compile than most files here.
 #pragma once
 
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <memory>
@@ -14,6 +15,12 @@
 
 namespace gradc {
 
+// x to a part of one, 100 for two digits; as a quotient, the number with the fewest digits.
+inline double rounded(double x, double parts) { return std::round(x * parts) / parts; }
+
+// A text as JSON writes it, with its quotes; ASCII.
+std::string json_text(std::string_view text);
+
 // Members in the order in which they were added. Reals print in the shortest form that reads back;
 // what is no UTF-8 in a text prints as the replacement character.
 class JsonObject {
@@ -24,6 +31,8 @@ class JsonObject {
   void add(std::string_view name, double value);
   void add(std::string_view name, std::string_view value);
   void add(std::string_view name, const JsonObject& value);
+  void add(std::string_view name, const std::vector<JsonObject>& values);
+  void add(std::string_view name, const std::vector<std::string>& values);
   template <std::integral T>
   void add(std::string_view name, T value) {
     std::is_signed_v<T> ? add_signed(name, static_cast<std::int64_t>(value))

@@ -10,9 +10,16 @@
 #include <thread>
 #include <unordered_map>
 
+#include "runtime/meet.h"
+
 namespace gradc {
 namespace {
 
+std::int64_t nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -135,6 +142,19 @@ Result<Step> Step::load(const Program& program, FunctionId planned, KernelStore&
   step.scratch_ = std::move(*scratch);
   step.shared_ = step.scratch_.data();
   if (poison_wanted()) step.poison_ = Poison::of(f, bases);
+  std::vector<Extent> extents = extents_of(f, bases);
+  std::size_t moments = 0;
+  for (std::size_t i = 0; i < step.launches_.size(); ++i) {
+    Launch& l = step.launches_[i];
+    extents[i].serial = !l.kernel.parallel;
+    extents[i].shared = l.kernel.shared_bytes > 0;
+    l.first_moment = moments;
+    moments += static_cast<std::size_t>(l.kernel.phases);
+  }
+  const std::vector<bool> meet = meetings(extents);
+  // What is dead behind a launch is poisoned while nobody is in another one.
+  for (std::size_t i = 0; i < meet.size(); ++i) step.launches_[i].meet = meet[i] || step.poison_;
+  step.moments_.assign(static_cast<std::size_t>(pool.size()), std::vector<Moment>(moments));
   for (int w = 0; w < pool.size(); ++w)
     step.local_.push_back(step.shared_ + rounded(shared) + rounded(local) * static_cast<std::size_t>(w));
   return step;
@@ -145,43 +165,49 @@ void Step::poison_behind(int worker, std::size_t launch) {
   pool_->barrier();
 }
 
-void Step::execute(int worker, bool timed) {
+template <bool timed>
+void Step::execute(int worker) {
   const int workers = pool_->size();
+  std::byte* const local = local_[static_cast<std::size_t>(worker)];
+  Moment* moment = timed ? moments_[static_cast<std::size_t>(worker)].data() : nullptr;
   for (std::size_t n = 0; n < launches_.size(); ++n) {
-    Launch& l = launches_[n];
-    const auto begin = timed && worker == 0 ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+    const Launch& l = launches_[n];
     for (int phase = 0; phase < l.kernel.phases; ++phase) {
+      const bool last = phase + 1 == l.kernel.phases;
+      if (timed) moment->begin = nanoseconds();
       if (l.kernel.parallel)
-        l.kernel.fn(l.buffers.data(), worker, workers, phase, shared_, local_[static_cast<std::size_t>(worker)]);
+        l.kernel.fn(l.buffers.data(), worker, workers, phase, shared_, local);
       else if (worker == 0)
-        l.kernel.fn(l.buffers.data(), 0, 1, phase, shared_, local_[0]);
-      pool_->barrier();
-    }
-    if (timed && worker == 0) l.seconds += seconds_since(begin);
-    if (timed && l.kernel.tiles_at >= 0) {
-      if (worker == 0) count_tiles(l);
-      pool_->barrier();   // before the next launch takes the scratch
+        l.kernel.fn(l.buffers.data(), 0, 1, phase, shared_, local);
+      if (timed) {
+        if (last && l.kernel.tiles_at >= 0 && (l.kernel.parallel || worker == 0))
+          std::memcpy(moment->tiles, local + l.kernel.tiles_at, sizeof moment->tiles);
+        moment->end = moment->released = nanoseconds();
+      }
+      if (last ? l.meet : l.kernel.parallel) {
+        pool_->barrier();
+        if (timed) moment->released = nanoseconds();
+      }
+      if (timed) ++moment;
     }
     if (poison_) poison_behind(worker, n);
   }
 }
 
-void Step::count_tiles(Launch& l) const {
-  l.tiles_computed = l.tiles = 0;
-  for (std::size_t w = 0; w < (l.kernel.parallel ? local_.size() : 1); ++w) {
-    std::int64_t counts[2];
-    std::memcpy(counts, local_[w] + l.kernel.tiles_at, sizeof counts);
-    l.tiles_computed += counts[0];
-    l.tiles += counts[1];
-  }
-}
-
 void Step::run() {
   if (poison_) poison(poison_->before);
-  pool_->run([this](int worker) { execute(worker, false); });
+  pool_->run([this](int worker) { execute<false>(worker); });
 }
 void Step::run_timed() {
-  pool_->run([this](int worker) { execute(worker, true); });
+  if (poison_) poison(poison_->before);
+  pool_->run([this](int worker) { execute<true>(worker); });
+  for (Launch& l : launches_) {
+    l.tiles_computed = l.tiles = 0;
+    for (int w = 0; w < workers() && l.kernel.tiles_at >= 0; ++w) {
+      l.tiles_computed += moments(w, l).back().tiles[0];
+      l.tiles += moments(w, l).back().tiles[1];
+    }
+  }
 }
 
 }  // namespace gradc

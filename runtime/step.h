@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -57,28 +58,43 @@ class Step {
                            LoadReport& report);
   void run();                        // with GRADC_POISON=1 dead values are overwritten (runtime/poison.h)
 
-  // Per launch, for profiles: name of the kernel, and after run_timed() its seconds.
+  // In the order of the plan's launches.
   struct Launch {
-    std::string name;
+    std::string name;                // of the kernel
     KernelStore::Kernel kernel;
     std::vector<std::byte*> buffers;
-    double seconds = 0;
+    bool meet = true;                // all workers wait for each other behind it (runtime/meet.h)
     Cost cost;
+    std::size_t first_moment = 0;    // of its phases, by worker
     std::int64_t tiles_computed = 0, tiles = 0;   // of attention, in the last timed run
   };
-  void run_timed();                  // adds each launch's wall time to its seconds; counts tiles
-  std::vector<Launch>& launches() { return launches_; }
+  const std::vector<Launch>& launches() const { return launches_; }
+
+  // When a worker was in a phase of a launch: it entered the kernel, left it, and went on, behind
+  // the barrier if one follows. Nanoseconds of the steady clock.
+  struct Moment {
+    std::int64_t begin = 0, end = 0, released = 0;
+    std::int64_t tiles[2] = {0, 0};  // of attention, in the last phase: computed, all
+  };
+  void run_timed();                  // the same step, and each worker writes down its moments
+  int workers() const { return pool_->size(); }
+  // Of the last timed run, a moment a phase.
+  std::span<const Moment> moments(int worker, const Launch& launch) const {
+    return std::span(moments_[static_cast<std::size_t>(worker)])
+        .subspan(launch.first_moment, static_cast<std::size_t>(launch.kernel.phases));
+  }
 
  private:
-  void execute(int worker, bool timed);
+  template <bool timed>
+  void execute(int worker);
   void poison_behind(int worker, std::size_t launch);
-  void count_tiles(Launch& launch) const;
   Pool* pool_ = nullptr;
   std::vector<Launch> launches_;
   Mapping scratch_;
   std::byte* shared_ = nullptr;
   std::vector<std::byte*> local_;
   std::optional<Poison> poison_;
+  std::vector<std::vector<Moment>> moments_;   // by worker
 };
 
 }  // namespace gradc

@@ -37,7 +37,8 @@ int run(const Common& common, const RunOptions& options);
 
 struct BenchOptions {
   std::int64_t steps = 8;
-  bool profile = false;
+  bool profile = false, lines = false;
+  std::string trace;             // a file
   std::string weights;
 };
 int bench(const Common& common, const BenchOptions& options);

@@ -3,13 +3,14 @@
 #
 #   tests/acceptance.sh path     from a .grad file to a GPT trained on real text
 #   tests/acceptance.sh fusion   attention, norms and their kin recognised, differentiated, planned
+#   tests/acceptance.sh speed    a step beside its peers and beside what the machine can do
 #
 # PEER_PYTHON (a Python with PyTorch) and PEERS (the script that times it) are needed for the comparison
 # of speed; without them that line says so and counts as short.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-}
-[ -f "tests/acceptance/$name.sh" ] || { sed -n 's/^# \{0,1\}//p' "$0" | head -9; exit 2; }
+[ -f "tests/acceptance/$name.sh" ] || { sed -n 's/^# \{0,1\}//p' "$0" | head -10; exit 2; }
 
 gradc=build/gradc
 gpt=frontend/models/gpt.grad

@@ -97,6 +97,36 @@ TEST_CASE("--memory-budget: what it takes, what a plan says of it, what cannot b
   CHECK(refused.output.find("too small: activations take ") != std::string::npos);
 }
 
+TEST_CASE("bench: profile, lines and trace, and what they refuse") {
+  runtime_test::Scratch scratch;
+  CHECK(gradc("bench " + small + " --lines").code == 2);                     // needs --profile
+  CHECK(gradc("bench " + small + " --steps 1 --trace LICENSE/x").code == 3);
+  CHECK(gradc("bench frontend/models/lstm.grad --profile").code == 2);
+  const Ran text = gradc("bench " + small + " --steps 2 --profile --lines --trace " + scratch.path("trace.json"));
+  CHECK(text.code == 0);
+  for (const char* part : {"\nkernel ", "\nsum ", "\noverhead: ", "\nmachine: ", "q = sum[d](x * wq) ", " the optimizer\n"})
+    CHECK_MESSAGE(text.output.find(part) != std::string::npos, part);
+  CHECK(scratch.files() == 1);   // written beside and renamed
+  CHECK(nlohmann::json::parse(scratch.read("trace.json"))["traceEvents"].size() > 20);
+  const auto json = nlohmann::json::parse(gradc("bench " + small + " --steps 2 --json --profile --lines").output);
+  for (const char* key : {"ms", "parameters", "overhead", "profile_share", "peak_f32_gflops", "read_gbs", "copy_gbs"})
+    CHECK_MESSAGE(json[key].is_number(), key);
+  CHECK(json["profile"].size() > 5);
+  CHECK(json["lines"].size() > 5);
+}
+
+TEST_CASE("models of the benchmark have the peers' parameters") {
+  const auto count = [](const std::string& model, const std::string& set) {
+    const std::string output = gradc("check tests/bench/" + model + ".grad" + (set.empty() ? "" : " --set " + set)).output;
+    return output.substr(output.rfind(' ') + 1);
+  };
+  const std::string gpt2 = "layers=12 d=768 h=12 v=50257 ";
+  CHECK(count("gpt", gpt2 + "t=64") == "123,702,528\n");
+  CHECK(count("gpt", gpt2 + "t=1024") == "124,439,808\n");
+  CHECK(count("encdec", "") == "48,350,208\n");
+  CHECK(count("lstm", "") == "1,151,488\n");
+}
+
 TEST_CASE("check --passes: a line a pass for every shipped model, at sizes that differ") {
   for (const char* model : {"mini", "gpt", "llama", "transformer", "cnn", "lstm", "rnn"}) {
     CAPTURE(model);

@@ -1,0 +1,193 @@
+// Adding up of timed runs, and the table of kernels.
+#include "runtime/profile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+namespace gradc {
+namespace {
+
+double total(const std::vector<double>& x) { return std::accumulate(x.begin(), x.end(), 0.0); }
+
+// A product of bf16 values runs at another rate than the others.
+bool multiplies_bf16(const Function& kernel) {
+  return std::any_of(kernel.ops.begin(), kernel.ops.end(), [&](const Op& op) {
+    return op.code == Opcode::contract_ && kernel.type(op.operands[0]).dtype == DType::bf16;
+  });
+}
+
+}  // namespace
+
+struct Profile::Row {
+  std::string name;
+  std::string_view family;
+  std::int64_t calls = 0;
+  Cost cost;
+  double roof = 0;                                    // seconds at the machine's rates
+  Times times;
+  std::int64_t computed = 0, tiles = 0, planes = 0;   // of attention's scores
+  double seconds = 0;
+};
+
+Profile::Profile(Entry& entry) : entry_(entry) {
+  const auto workers = static_cast<std::size_t>(entry.step().workers());
+  sums_.resize(entry.step().launches().size(),
+               {std::vector<double>(workers), std::vector<double>(workers)});
+}
+
+double Profile::Times::seconds() const {
+  return (total(busy) + total(waiting)) / static_cast<double>(busy.size());
+}
+
+void Profile::add(double wall) {
+  const Step& step = entry_.step();
+  double longest_each = 0;
+  for (std::size_t n = 0; n < sums_.size(); ++n) {
+    double longest = 0;
+    for (int w = 0; w < step.workers(); ++w) {
+      double busy = 0, waiting = 0;
+      for (const Step::Moment& m : step.moments(w, step.launches()[n])) {
+        busy += 1e-9 * static_cast<double>(m.end - m.begin);
+        waiting += 1e-9 * static_cast<double>(m.released - m.end);
+      }
+      sums_[n].busy[static_cast<std::size_t>(w)] += busy;
+      sums_[n].waiting[static_cast<std::size_t>(w)] += waiting;
+      longest = std::max(longest, busy);
+    }
+    longest_each += longest;
+  }
+  wall_ += wall;
+  overheads_.push_back((wall - longest_each) / wall);
+}
+
+std::vector<Profile::Times> Profile::launches() const {
+  const auto steps = static_cast<double>(overheads_.size());
+  std::vector<Times> out = sums_;
+  for (Times& t : out)
+    for (std::vector<double>* part : {&t.busy, &t.waiting})
+      for (double& x : *part) x /= steps;
+  return out;
+}
+
+double Profile::step() const { return wall_ / static_cast<double>(overheads_.size()); }
+
+double Profile::sum() const {
+  double out = 0;
+  for (const Times& t : launches()) out += t.seconds();
+  return out;
+}
+
+double Profile::overhead() const {
+  std::vector<double> sorted = overheads_;
+  std::sort(sorted.begin(), sorted.end());
+  const std::size_t n = sorted.size();
+  return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+}
+
+std::vector<Profile::Row> Profile::rows(const Roofline& machine) const {
+  const Program& program = entry_.program();
+  const Function& f = entry_.function();
+  const std::vector<Times> times = launches();
+  std::map<std::string, Row> by_name;
+  std::size_t n = 0;
+  for (OpId id : f.body().ops) {
+    if (f.op(id).code != Opcode::launch_) continue;
+    const Step::Launch& l = entry_.step().launches()[n];
+    const Function& kernel = program.function(f.op(id).attr.callee);
+    Row& r = by_name[l.name];
+    // What a mask excludes is no work.
+    Cost cost = l.cost;
+    if (l.tiles > 0)
+      cost.flop *= static_cast<double>(l.tiles_computed) / static_cast<double>(l.tiles);
+    r.name = l.name;
+    r.family = name(kernel.family);
+    ++r.calls;
+    r.cost.flop += cost.flop;
+    r.cost.bytes += cost.bytes;
+    r.roof += machine.seconds(cost, multiplies_bf16(kernel));
+    r.computed += l.tiles_computed;
+    r.tiles += l.tiles;
+    r.planes += l.tiles > 0 ? l.kernel.tile_planes : 0;
+    r.times.busy.resize(times[n].busy.size());
+    r.times.waiting.resize(times[n].busy.size());
+    for (std::size_t w = 0; w < times[n].busy.size(); ++w) {
+      r.times.busy[w] += times[n].busy[w];
+      r.times.waiting[w] += times[n].waiting[w];
+    }
+    r.seconds += times[n].seconds();
+    ++n;
+  }
+  std::vector<Row> out;
+  for (auto& [name, row] : by_name) out.push_back(std::move(row));
+  std::sort(out.begin(), out.end(),
+            [](const Row& a, const Row& b) { return a.seconds > b.seconds; });
+  return out;
+}
+
+std::string Profile::text(const Roofline& machine) const {
+  std::string text =
+      fmt::format("{:<28} {:>6} {:>9} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}  {}\n", "kernel", "calls",
+                  "ms", "%", "GFLOP", "MB", "GFLOP/s", "GB/s", "roof%",
+                  "each thread: busy + waiting, ms");
+  const double all = sum();
+  for (const Row& r : rows(machine)) {
+    text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} {:>9.3f} {:>9.3f} {:>9.1f} {:>9.1f} "
+                        "{:>6.1f} ",
+                        r.name, r.calls, 1e3 * r.seconds, 100 * r.seconds / all, r.cost.flop * 1e-9,
+                        static_cast<double>(r.cost.bytes) * 1e-6, r.cost.flop / r.seconds * 1e-9,
+                        static_cast<double>(r.cost.bytes) / r.seconds * 1e-9,
+                        100 * r.roof / r.seconds);
+    for (std::size_t w = 0; w < r.times.busy.size(); ++w)
+      text += fmt::format(" {:.3f}+{:.3f}", 1e3 * r.times.busy[w], 1e3 * r.times.waiting[w]);
+    if (r.planes > 0)
+      text += fmt::format("  {:g} of {:g} tiles in each of {} planes, {} of {}",
+                          static_cast<double>(r.computed) / static_cast<double>(r.planes),
+                          static_cast<double>(r.tiles) / static_cast<double>(r.planes), r.planes,
+                          r.computed, r.tiles);
+    text += "\n";
+  }
+  text += fmt::format("{:<28} {:>6} {:>9.3f} {:>6.1f} % of a step\n", "sum", sums_.size(),
+                      1e3 * all, 100 * all / step());
+  text += fmt::format("overhead: {:.2f} % of a step beside the longest thread's time in each "
+                      "launch (median of {})\n", 100 * overhead(), overheads_.size());
+  text += fmt::format("machine: {:.1f} GFLOP/s f32, ", machine.f32 * 1e-9);
+  if (machine.bf16 > 0) text += fmt::format("{:.1f} bf16, ", machine.bf16 * 1e-9);
+  return text + fmt::format("{:.1f} GB/s read, {:.1f} copied\n", machine.read * 1e-9,
+                            machine.copy * 1e-9);
+}
+
+void Profile::json(JsonObject& to, const Roofline& machine) const {
+  to.add("peak_f32_gflops", rounded(machine.f32 * 1e-9, 10));
+  if (machine.bf16 > 0) to.add("peak_bf16_gflops", rounded(machine.bf16 * 1e-9, 10));
+  to.add("read_gbs", rounded(machine.read * 1e-9, 10));
+  to.add("copy_gbs", rounded(machine.copy * 1e-9, 10));
+  to.add("profile_ms", rounded(sum() * 1e3, 1000));
+  to.add("profile_share", rounded(sum() / step(), 10000));
+  to.add("overhead", rounded(overhead(), 10000));
+  std::vector<JsonObject> kernels;
+  for (const Row& r : rows(machine)) {
+    JsonObject k;
+    k.add("kernel", r.name);
+    k.add("family", r.family);
+    k.add("calls", r.calls);
+    k.add("ms", rounded(r.seconds * 1e3, 10000));
+    k.add("flop", r.cost.flop);
+    k.add("bytes", r.cost.bytes);
+    k.add("roofline", rounded(r.roof / r.seconds, 10000));
+    std::vector<JsonObject> threads;
+    for (std::size_t w = 0; w < r.times.busy.size(); ++w) {
+      JsonObject t;
+      t.add("busy_ms", rounded(r.times.busy[w] * 1e3, 10000));
+      t.add("waiting_ms", rounded(r.times.waiting[w] * 1e3, 10000));
+      threads.push_back(std::move(t));
+    }
+    k.add("threads", threads);
+    kernels.push_back(std::move(k));
+  }
+  to.add("profile", kernels);
+}
+
+}  // namespace gradc

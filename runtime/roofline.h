@@ -1,0 +1,26 @@
+// Owns the machine's rates, measured in this process: multiply-adds in registers (codegen/rates.h)
+// and streams through memory; and what a launch would take if it ran at them (Williams, Waterman
+// and Patterson, "Roofline", CACM 2009).
+#pragma once
+
+#include "ir/diagnostic.h"
+#include "ir/target.h"
+#include "passes/cost.h"
+
+namespace gradc {
+
+struct Roofline {
+  double f32 = 0, bf16 = 0;  // FLOP a second of all workers; bf16 0: the machine has no products of it
+  double read = 0, copy = 0; // bytes a second; in `copy` all that is read and written counts,
+                             // of an update in place or a copy, whichever is faster here
+
+  // The least seconds for the work, if none of its data lies in a cache: `bf16_products` says which
+  // rate of multiply-adds holds; nothing is read faster than at `read`, and all bytes together move
+  // no faster than the better of both.
+  double seconds(const Cost& cost, bool bf16_products) const;
+};
+
+// The best of some tens of milliseconds of each. Takes 256 MiB for the time being, most of a second.
+Result<Roofline> measure_roofline(const Target& target, int threads);
+
+}  // namespace gradc
