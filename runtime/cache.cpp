@@ -47,7 +47,9 @@ void make_directories(const std::string& path) {
   ::mkdir(path.c_str(), 0700);
 }
 
-bool ours_alone(const struct stat& s) { return s.st_uid == ::geteuid() && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0; }
+bool ours_alone(const struct stat& s) {
+  return s.st_uid == ::geteuid() && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
 
 bool write_all(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -80,18 +82,23 @@ std::string default_cache_directory() {
   };
   if (std::string own = variable("GRADC_CACHE_DIR"); !own.empty()) return own;
   // Relative ones are to be ignored (XDG Base Directory Specification).
-  if (const std::string xdg = variable("XDG_CACHE_HOME"); xdg.starts_with('/')) return xdg + "/gradc";
-  if (const std::string home = variable("HOME"); home.starts_with('/')) return home + "/.cache/gradc";
+  const std::string xdg = variable("XDG_CACHE_HOME"), home = variable("HOME");
+  if (xdg.starts_with('/')) return xdg + "/gradc";
+  if (home.starts_with('/')) return home + "/.cache/gradc";
   return "";
 }
 
-KernelCache::KernelCache(const std::string& directory, std::int64_t bound) : directory_(directory), bound_(bound) {
-  while (directory_.size() > 1 && directory_.ends_with('/')) directory_.pop_back();   // `link/` would be followed
+KernelCache::KernelCache(const std::string& directory, std::int64_t bound)
+    : directory_(directory), bound_(bound) {
+  // `link/` would be followed.
+  while (directory_.size() > 1 && directory_.ends_with('/')) directory_.pop_back();
   make_directories(directory_);
   Descriptor fd(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat s{};
   if (fd < 0 || ::fstat(fd, &s) != 0)
-    warn(fmt::format("cannot be used: {}", errno == ELOOP || errno == ENOTDIR ? "it is not a folder" : std::strerror(errno)));
+    warn(fmt::format("cannot be used: {}", errno == ELOOP || errno == ENOTDIR
+                                               ? "it is not a folder"
+                                               : std::strerror(errno)));
   else if (!ours_alone(s))
     warn("is not used: it belongs to another user, or others may write to it");
   else
@@ -104,7 +111,8 @@ KernelCache::~KernelCache() {
 
 void KernelCache::warn(std::string text) {
   const std::lock_guard lock(guard_);
-  if (warning_.empty()) warning_ = fmt::format("the kernel cache {} {}; kernels are compiled anew", directory_, text);
+  if (warning_.empty())
+    warning_ = fmt::format("the kernel cache {} {}; kernels are compiled anew", directory_, text);
 }
 void KernelCache::give_up(std::string_view what) {
   writes_ = false;
@@ -127,7 +135,8 @@ std::string KernelCache::file_of(std::string_view key) const {
 std::optional<Compiled> KernelCache::find(std::string_view key) {
   if (descriptor_ < 0) return {};
   const std::string name = file_of(key);
-  Descriptor fd(::openat(descriptor_, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  constexpr int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  Descriptor fd(::openat(descriptor_, name.c_str(), how));
   if (fd < 0 && errno == ENOENT) return {};
   struct stat s{};
   std::string bytes, why = "is not a file of its owner's alone";
@@ -141,7 +150,7 @@ std::optional<Compiled> KernelCache::find(std::string_view key) {
       why = std::strerror(errno);
   }
   if (out)
-    ::futimens(fd, nullptr);   // a hint for trim(); a directory that cannot be written keeps its times
+    ::futimens(fd, nullptr);   // for trim(); a directory that cannot be written keeps its times
   else
     warn(fmt::format("has an entry that {}: {}", why, name));
   return out;
@@ -153,8 +162,10 @@ void KernelCache::store(std::string_view key, const Compiled& compiled) {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   const std::string name = file_of(key);
-  const std::string beside = fmt::format("{}.{}.{}.{}{}", name, ::getpid(), now.tv_nsec, count++, unfinished);
-  Descriptor fd(::openat(descriptor_, beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const std::string beside =
+      fmt::format("{}.{}.{}.{}{}", name, ::getpid(), now.tv_nsec, count++, unfinished);
+  constexpr int how = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  Descriptor fd(::openat(descriptor_, beside.c_str(), how, 0600));
   if (fd < 0) return give_up("written");
   // Not synced: what a crash leaves half written its check tells.
   bool good = write_all(fd, entry_bytes(code_generator(), key, compiled));
@@ -199,7 +210,8 @@ void KernelCache::trim() {
   }
   ::closedir(list);
   std::sort(files.begin(), files.end(), [](const File& a, const File& b) {
-    return std::tie(a.used.tv_sec, a.used.tv_nsec, a.name) < std::tie(b.used.tv_sec, b.used.tv_nsec, b.name);
+    return std::tie(a.used.tv_sec, a.used.tv_nsec, a.name) <
+           std::tie(b.used.tv_sec, b.used.tv_nsec, b.name);
   });
   for (const File& f : files) {
     if (total <= bound_) break;

@@ -77,7 +77,8 @@ std::string entry_bytes(std::string_view maker, std::string_view key, const Comp
   put(out, maker);
   put(out, key);
   put(out, c.symbol);
-  for (std::int64_t n : {std::int64_t{c.phases}, c.shared_bytes, c.local_bytes, std::int64_t{c.parallel}, c.tiles_at, c.tile_planes})
+  for (std::int64_t n : {std::int64_t{c.phases}, c.shared_bytes, c.local_bytes,
+                         std::int64_t{c.parallel}, c.tiles_at, c.tile_planes})
     put(out, n);
   put(out, std::string_view(c.object.data(), c.object.size()));
   const Fingerprint check = fingerprint(std::string_view(out).substr(head));
@@ -85,7 +86,8 @@ std::string entry_bytes(std::string_view maker, std::string_view key, const Comp
   return out;
 }
 
-std::optional<Compiled> read_entry(std::string_view bytes, std::string_view maker, std::string_view key, std::string& why) {
+std::optional<Compiled> read_entry(std::string_view bytes, std::string_view maker,
+                                   std::string_view key, std::string& why) {
   why = "is damaged";
   Fingerprint check;
   if (bytes.size() < head || bytes.substr(0, magic.size()) != magic) return {};
@@ -106,7 +108,8 @@ std::optional<Compiled> read_entry(std::string_view bytes, std::string_view make
   if (its_maker != maker) {
     why = fmt::format("was made by {}, this is {}", its_maker, maker);
   } else if (first_line(its_key) != first_line(key)) {
-    why = fmt::format("was made for the processor {}, this is {}", first_line(its_key), first_line(key));
+    why = fmt::format("was made for the processor {}, this is {}", first_line(its_key),
+                      first_line(key));
   } else if (its_key != key) {
     why = "holds another kernel";
   } else {

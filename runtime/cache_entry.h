@@ -28,6 +28,7 @@ Fingerprint fingerprint(std::string_view bytes);
 std::string entry_bytes(std::string_view maker, std::string_view key, const Compiled& compiled);
 
 // What an entry holds, if it is whole, of this maker and of this key. Else `why` says what is wrong.
-std::optional<Compiled> read_entry(std::string_view bytes, std::string_view maker, std::string_view key, std::string& why);
+std::optional<Compiled> read_entry(std::string_view bytes, std::string_view maker,
+                                   std::string_view key, std::string& why);
 
 }  // namespace gradc

@@ -14,7 +14,8 @@
 namespace gradc {
 
 struct Jit::State {
-  explicit State(std::unique_ptr<llvm::orc::ExecutorProcessControl> process) : session(std::move(process)), layer(session) {}
+  explicit State(std::unique_ptr<llvm::orc::ExecutorProcessControl> control)
+      : session(std::move(control)), layer(session) {}
   ~State() { llvm::consumeError(session.endSession()); }
   llvm::orc::ExecutionSession session;
   llvm::orc::ObjectLinkingLayer layer;
@@ -33,7 +34,8 @@ Jit::~Jit() = default;
 
 Result<std::unique_ptr<Jit>> Jit::create(const Target&) {
   // Tasks run where they arise: the standard dispatcher starts a thread for each.
-  auto control = llvm::orc::SelfExecutorProcessControl::Create(nullptr, std::make_unique<llvm::orc::InPlaceTaskDispatcher>());
+  auto control = llvm::orc::SelfExecutorProcessControl::Create(
+      nullptr, std::make_unique<llvm::orc::InPlaceTaskDispatcher>());
   if (!control) return rejected(control.takeError());
   auto symbols = llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess('\0');
   if (!symbols) return rejected(symbols.takeError());
@@ -46,9 +48,11 @@ Result<std::unique_ptr<Jit>> Jit::create(const Target&) {
 
 Result<KernelFn> Jit::add(const Compiled& compiled) {
   llvm::orc::ExecutionSession& session = state_->session;
-  llvm::orc::JITDylib& dylib = session.createBareJITDylib(fmt::format("k{}", state_->next.fetch_add(1)));
+  llvm::orc::JITDylib& dylib =
+      session.createBareJITDylib(fmt::format("k{}", state_->next.fetch_add(1)));
   dylib.addToLinkOrder(*state_->process);
-  auto buffer = llvm::MemoryBuffer::getMemBufferCopy({compiled.object.data(), compiled.object.size()}, compiled.symbol);
+  auto buffer = llvm::MemoryBuffer::getMemBufferCopy(
+      {compiled.object.data(), compiled.object.size()}, compiled.symbol);
   if (llvm::Error e = state_->layer.add(dylib, std::move(buffer))) return rejected(std::move(e));
   auto address = session.lookup({&dylib}, session.intern(compiled.symbol));
   if (!address) return rejected(address.takeError());

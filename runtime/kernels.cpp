@@ -31,7 +31,8 @@ struct KernelStore::State {
   std::unordered_map<std::string, Kernel> kernels;
 };
 
-KernelStore::KernelStore(Target target, const std::string& cache) : state_(std::make_unique<State>()) {
+KernelStore::KernelStore(Target target, const std::string& cache)
+    : state_(std::make_unique<State>()) {
   state_->target = std::move(target);
   if (!cache.empty()) state_->cache = std::make_unique<KernelCache>(cache);
 }
@@ -49,13 +50,15 @@ struct Job {
 };
 
 // All of them, from the cache or by LLVM, several at once.
-void make(std::vector<Job>& jobs, const Program& program, const Target& target, KernelCache* cache, int threads) {
+void make(std::vector<Job>& jobs, const Program& program, const Target& target, KernelCache* cache,
+          int threads) {
   // What takes longest comes first, so that no worker is left alone with it at the end.
   const auto effort = [&](const Job& j) {
     const Function& k = program.function(j.instance->kernel);
     return std::pair(static_cast<int>(k.family), k.ops.size());
   };
-  std::stable_sort(jobs.begin(), jobs.end(), [&](const Job& a, const Job& b) { return effort(a) > effort(b); });
+  std::stable_sort(jobs.begin(), jobs.end(),
+                   [&](const Job& a, const Job& b) { return effort(a) > effort(b); });
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
     for (std::size_t n; (n = next.fetch_add(1)) < jobs.size();) {
@@ -71,7 +74,8 @@ void make(std::vector<Job>& jobs, const Program& program, const Target& target, 
     }
   };
   std::vector<std::thread> helpers;
-  for (int t = 1; t < std::min<int>(threads, static_cast<int>(jobs.size())); ++t) helpers.emplace_back(work);
+  const int workers = std::min(threads, static_cast<int>(jobs.size()));
+  for (int t = 1; t < workers; ++t) helpers.emplace_back(work);
   work();
   for (std::thread& t : helpers) t.join();
   if (cache != nullptr) cache->trim();
@@ -88,7 +92,9 @@ struct Distinct {
     std::string words;
     for (const KernelInstance& i : all) {
       words.clear();
-      const auto add = [&](std::int64_t n) { words.append(reinterpret_cast<const char*>(&n), sizeof n); };
+      const auto add = [&](std::int64_t n) {
+        words.append(reinterpret_cast<const char*>(&n), sizeof n);
+      };
       add(i.kernel.index);
       for (const BufferLayout& b : i.buffers) {
         add(b.alias);
@@ -103,9 +109,9 @@ struct Distinct {
 
 }  // namespace
 
-Result<std::vector<KernelStore::Kernel>> KernelStore::get(const Program& program,
-                                                          const std::vector<KernelInstance>& instances, int threads,
-                                                          LoadReport& report) {
+Result<std::vector<KernelStore::Kernel>> KernelStore::get(
+    const Program& program, const std::vector<KernelInstance>& instances, int threads,
+    LoadReport& report) {
   auto begin = std::chrono::steady_clock::now();
   const Distinct distinct(instances);
   std::unordered_map<std::uint32_t, std::string> structures;   // by kernel
@@ -137,7 +143,8 @@ Result<std::vector<KernelStore::Kernel>> KernelStore::get(const Program& program
     Compiled& c = **j.out;
     Result<KernelFn> fn = state_->jit->add(c);
     if (!fn) return fn.failure();
-    state_->kernels[*j.key] = {*fn, c.phases, c.shared_bytes, c.local_bytes, c.parallel, c.tiles_at, c.tile_planes};
+    state_->kernels[*j.key] = {*fn,        c.phases,   c.shared_bytes, c.local_bytes,
+                               c.parallel, c.tiles_at, c.tile_planes};
     ++(j.cached ? report.cached : report.compiled);
   }
   report.link_s += seconds_since(begin);

@@ -35,7 +35,8 @@ class KernelStore {
   const Target& target() const;
   // Compiles what is missing, several at once; afterwards every instance is there. Kernels in the order
   // of the instances.
-  Result<std::vector<Kernel>> get(const Program& program, const std::vector<KernelInstance>& instances, int threads,
+  Result<std::vector<Kernel>> get(const Program& program,
+                                  const std::vector<KernelInstance>& instances, int threads,
                                   LoadReport& report);
 
  private:

@@ -26,14 +26,23 @@ namespace fs = std::filesystem;
 const std::string key = "cpu features\navx512/64 map{...}\n-1 8 1";
 
 Compiled some_kernel(char fill = 'x', std::size_t size = 300) {
-  return {.symbol = "gradc_1", .object = std::vector<char>(size, fill), .phases = 2, .shared_bytes = 64, .local_bytes = 128,
-          .parallel = false, .tiles_at = 16, .tile_planes = 3};
+  return {.symbol = "gradc_1",
+          .object = std::vector<char>(size, fill),
+          .phases = 2,
+          .shared_bytes = 64,
+          .local_bytes = 128,
+          .parallel = false,
+          .tiles_at = 16,
+          .tile_planes = 3};
 }
 bool same(const Compiled& a, const Compiled& b) {
-  return a.symbol == b.symbol && a.object == b.object && a.phases == b.phases && a.shared_bytes == b.shared_bytes &&
-         a.local_bytes == b.local_bytes && a.parallel == b.parallel && a.tiles_at == b.tiles_at && a.tile_planes == b.tile_planes;
+  return a.symbol == b.symbol && a.object == b.object && a.phases == b.phases &&
+         a.shared_bytes == b.shared_bytes && a.local_bytes == b.local_bytes &&
+         a.parallel == b.parallel && a.tiles_at == b.tiles_at && a.tile_planes == b.tile_planes;
 }
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 // The last time a file was used: `ago` seconds before now.
 void age(const std::string& path, long ago) {
@@ -77,7 +86,8 @@ TEST_CASE("an entry with any byte changed, cut anywhere, or with more behind it 
   const auto refused = [&](const std::string& bytes) {
     scratch.write(file, bytes);
     KernelCache cache(scratch.path("d"));
-    return !cache.find(key) && has(cache.warning(), "is damaged") && has(cache.warning(), scratch.path("d"));
+    return !cache.find(key) && has(cache.warning(), "is damaged") &&
+           has(cache.warning(), scratch.path("d"));
   };
   for (std::size_t i = 0; i < whole.size(); ++i) {
     std::string flipped = whole;
@@ -244,7 +254,8 @@ TEST_CASE("processes at once find whole entries or none") {
       for (int turn = 0; turn < 400; ++turn) {
         const int n = (turn * 7 + c) % 10;
         const std::string own = key + std::to_string(n);
-        const Compiled kernel = some_kernel(static_cast<char>('a' + n), 500 + static_cast<std::size_t>(100 * n));
+        const Compiled kernel =
+            some_kernel(static_cast<char>('a' + n), 500 + static_cast<std::size_t>(100 * n));
         if (const std::optional<Compiled> k = cache.find(own)) {
           if (!same(*k, kernel)) _exit(1);
           ++found;
@@ -267,7 +278,8 @@ TEST_CASE("processes at once find whole entries or none") {
 
 TEST_CASE("where the cache is: the variables in their order") {
   const auto with = [](const char* own, const char* xdg, const char* home) {
-    const std::pair<const char*, const char*> set[] = {{"GRADC_CACHE_DIR", own}, {"XDG_CACHE_HOME", xdg}, {"HOME", home}};
+    const std::pair<const char*, const char*> set[] = {
+        {"GRADC_CACHE_DIR", own}, {"XDG_CACHE_HOME", xdg}, {"HOME", home}};
     std::vector<std::optional<std::string>> before;
     for (const auto& [name, value] : set) {
       const char* old = std::getenv(name);

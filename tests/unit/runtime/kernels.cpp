@@ -69,8 +69,8 @@ struct Ran {
 };
 Ran bench(const Scratch& scratch, const std::string& cache, const std::string& flags = "") {
   const std::string command =
-      fmt::format("cd '{}' && GRADC_CACHE_DIR='{}' '{}/gradc' bench frontend/models/mini.grad --set d=8 e=8 t=8 b=2 --steps 1 --json {} "
-                  ">'{}' 2>'{}'",
+      fmt::format("cd '{}' && GRADC_CACHE_DIR='{}' '{}/gradc' bench frontend/models/mini.grad "
+                  "--set d=8 e=8 t=8 b=2 --steps 1 --json {} >'{}' 2>'{}'",
                   GRADC_SOURCE, cache, GRADC_BUILD, flags, scratch.path("out"), scratch.path("err"));
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, scratch.read("out"), scratch.read("err")};
@@ -145,9 +145,11 @@ TEST_CASE("bench: the second run finds all its kernels; --no-cache neither reads
   CHECK(first.errors + second.errors == "");
   const nlohmann::json a = nlohmann::json::parse(first.out), b = nlohmann::json::parse(second.out);
   CHECK(a["loss"] == b["loss"]);
-  for (const char* part : {"compile_s", "frontend_s", "passes_s", "llvm_s", "link_s"}) CHECK(a[part].is_number());
+  for (const char* part : {"compile_s", "frontend_s", "passes_s", "llvm_s", "link_s"})
+    CHECK(a[part].is_number());
   // Every entry is damaged, or none can be made: compiled as if there were no cache.
-  for (const auto& f : std::filesystem::directory_iterator(cache)) scratch.write("cache/" + f.path().filename().string(), "gradck");
+  for (const auto& f : std::filesystem::directory_iterator(cache))
+    scratch.write("cache/" + f.path().filename().string(), "gradck");
   scratch.write("file", "");
   for (const std::string& place : {cache, scratch.path("file"), std::string("/proc/self/task")}) {
     const Ran r = bench(scratch, place);
@@ -162,17 +164,20 @@ TEST_CASE("the code of a step does not grow with its depth") {
     const std::string path = "tests/bench/gpt.grad";
     Sources sources;
     const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
-    const auto parsed = parse_model(sources, source, [](const std::string&, std::string&) { return false; });
+    const auto parsed =
+        parse_model(sources, source, [](const std::string&, std::string&) { return false; });
     REQUIRE(parsed.ok());
-    const Result<Model> model =
-        lower(sources, **parsed, {.set = {{"layers", layers}, {"d", "32"}, {"h", "2"}, {"t", "16"}, {"b", "2"}}, .values = {"loss"}});
+    LowerOptions small{.set = {{"d", "32"}, {"h", "2"}, {"t", "16"}, {"b", "2"}}, .values = {"loss"}};
+    small.set.emplace_back("layers", layers);
+    const Result<Model> model = lower(sources, **parsed, small);
     REQUIRE(model.ok());
     const Result<Program> p = run_pipeline(model->program, {.target = avx512_target()});
     REQUIRE(p.ok());
     const Function& step = p->function(p->find("step"));
     std::set<std::string> out;
     for (OpId o : step.body().ops)
-      if (step.op(o).code == Opcode::launch_) out.insert(key_of(*p, instance_of(*p, step, step.op(o)), avx512_target()));
+      if (step.op(o).code == Opcode::launch_)
+        out.insert(key_of(*p, instance_of(*p, step, step.op(o)), avx512_target()));
     return out;
   };
   const std::set<std::string> few = keys("4"), many = keys("48");
