@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/diagnostic.h"
@@ -23,8 +24,15 @@ struct KernelInstance {
   std::vector<BufferLayout> buffers;
 };
 
-// Equal keys, equal machine code: structure, dtypes, extents, strides, aliases, target; not names or lines.
+// Equal keys, equal machine code by one code_generator(): structure, dtypes, extents, strides, aliases,
+// target; not names or lines. The first line is the processor's name and features.
 std::string key_of(const Program& program, const KernelInstance& instance, const Target& target);
+// The same from the kernel's structure_key(), which all launches of a kernel share.
+std::string key_of(std::string_view structure, const KernelInstance& instance, const Target& target);
+
+// What decides machine code beside the key: LLVM's version, the architecture, a hash of the sources of
+// this room and of those that it sees. For caches that outlive the process.
+const std::string& code_generator();
 
 // The entry of a compiled kernel. Every worker of the pool calls it for phase 0, 1, …, phases − 1, with a
 // barrier between phases. `buffers` are base addresses (≥ the dtype's alignment). `shared` is one scratch

@@ -188,7 +188,11 @@ ValueId Builder::contract(ValueId a, ValueId b, const AxisList& result) {
 }
 
 Cloner::Cloner(const Function& from, Builder& to)
-    : from_(from), to_(to), values_(from.values.size()), axes_(from.axes.size()) {}
+    : from_(from), to_(to), values_(from.values.size()), axes_(from.axes.size()) {
+  for (const Group& g : from.groups)
+    groups_.emplace_back(g.first.index, static_cast<std::uint32_t>(groups_.size()));
+  std::sort(groups_.begin(), groups_.end());
+}
 
 void Cloner::map(ValueId from, ValueId to) { values_[from.index] = to; }
 
@@ -237,10 +241,18 @@ void Cloner::arguments() {
 
 // Groups that begin in one of the lists of values which were just copied.
 void Cloner::clone_groups(const std::vector<ValueId>& defined) {
-  if (defined.empty()) return;
-  for (const Group& g : from_.groups)
-    if (std::find(defined.begin(), defined.end(), g.first) != defined.end())
-      to_.group(std::string(to_.program().text(g.name)), g.bundle, (*this)(g.first), g.count);
+  // A deep model has a group a turn, and as many calls: each looks up its own values alone.
+  std::vector<std::uint32_t> met;
+  if (!groups_.empty())
+    for (ValueId v : defined)
+      if (const auto at = std::lower_bound(groups_.begin(), groups_.end(), std::pair(v.index, 0u));
+          at != groups_.end() && at->first == v.index)
+        met.push_back(at->second);
+  std::sort(met.begin(), met.end());
+  for (std::uint32_t i : met) {
+    const Group& g = from_.groups[i];
+    to_.group(std::string(to_.program().text(g.name)), g.bundle, (*this)(g.first), g.count);
+  }
 }
 
 void Cloner::clone(OpId id, bool keep_at) {

@@ -104,6 +104,7 @@ class Cloner {
   Builder& to_;
   std::vector<ValueId> values_;
   std::vector<AxisId> axes_;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> groups_;  // first value and index, by value
 };
 
 // `caller` with the call `op` (operands mapped to `operands`) replaced by the callee's body: appends the

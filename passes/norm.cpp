@@ -7,8 +7,9 @@
 //
 //   - a gradient that a call gives is the callee's matter, if all its calls ask for the same and it
 //     is not small;
-//   - one that is small, and no contraction's, is added to others of the same axes, those of all
-//     turns of a `repeat` together;
+//   - one that is small, and no contraction's, is added to others of the same axes, those of as
+//     many turns of a `repeat` together as divide their number: so the kernels that do it are as
+//     many for any depth;
 //   - any other has a sum of its own.
 //
 // A turn of a `repeat` has its vector once a call. The order of all additions follows from the
@@ -51,6 +52,20 @@ bool find_sum(const Function& update, NormSum& out) {
     return true;
   }
   return false;
+}
+
+// `count` squares, as many from each of `turns`, in stretches of at most `most`: all alike, whole
+// turns each, unless those of one turn are too many already.
+std::vector<std::pair<std::size_t, std::size_t>> stretches(std::size_t count, std::size_t turns) {
+  if (count % turns != 0) turns = 1;
+  const std::size_t each = count / turns;
+  std::size_t together = std::clamp<std::size_t>(most / each, 1, turns);
+  while (turns % together != 0) --together;
+  std::vector<std::pair<std::size_t, std::size_t>> out;
+  for (std::size_t begin = 0; begin < count; begin += together * each)
+    for (std::size_t i = begin; i < begin + together * each; i += most)
+      out.emplace_back(i, std::min(i + most, begin + together * each));
+  return out;
 }
 
 // What a function's value is made from by views that keep all elements.
@@ -165,7 +180,14 @@ class Spread {
     std::map<std::uint32_t, int> open;  // how often a value's squares are still asked for
     for (std::size_t r : *wanted(id)) ++open[source(from, from.body().results[r]).index];
     Squares squares;
-    std::map<std::set<AxisId>, std::vector<ValueId>> few;
+    struct Few {
+      std::vector<ValueId> squares;
+      std::size_t turns = 1;  // that they come from, in order
+    };
+    std::map<std::pair<std::uint32_t, std::set<AxisId>>, Few> few;  // by callee and axes
+    std::map<std::uint32_t, std::size_t> calls;
+    for (const Op& op : from.ops)
+      if (op.code == Opcode::call_) ++calls[op.attr.callee.index];
     const auto take = [&](ValueId v, bool product) {
       const auto it = open.find(v.index);
       if (it == open.end()) return;
@@ -175,8 +197,15 @@ class Spread {
         const ValueId square = to.binary(Opcode::mul_, x, x);
         if (product || made.elements(to.type(x)) > small)
           add(squares, sum_of(to, square));
-        else
-          few[{axes.begin(), axes.end()}].push_back(square);
+        else if (const OpId def = from.value(v).def;
+                 def.valid() && from.op(def).code == Opcode::call_) {
+          const std::uint32_t callee = from.op(def).attr.callee.index;
+          Few& list = few[{callee, {axes.begin(), axes.end()}}];
+          list.squares.push_back(square);
+          list.turns = calls[callee];
+        } else {
+          few[{UINT32_MAX, {axes.begin(), axes.end()}}].squares.push_back(square);
+        }
       }
     };
     // A gradient may be an argument: in a product of two parameters it is the other one.
@@ -193,11 +222,11 @@ class Spread {
       }
       for (ValueId v : op.results) take(v, op.code == Opcode::contract_);
     }
-    for (const auto& [axes, list] : few)
-      for (std::size_t i = 0; i < list.size(); i += most) {
-        ValueId all = list[i];
-        for (std::size_t k = i + 1; k < std::min(i + most, list.size()); ++k)
-          all = to.binary(Opcode::add_, all, list[k]);
+    for (const auto& [from_where, list] : few)
+      for (const auto& [begin, end] : stretches(list.squares.size(), list.turns)) {
+        ValueId all = list.squares[begin];
+        for (std::size_t k = begin + 1; k < end; ++k)
+          all = to.binary(Opcode::add_, all, list.squares[k]);
         add(squares, sum_of(to, all));
       }
     std::vector<ValueId> results;

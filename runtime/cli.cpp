@@ -45,8 +45,7 @@ void add_machine(CLI::App& app, Common& c) {
   app.add_option("--threads", c.threads, "workers; results never depend on it (default: all processors)")->check(CLI::Range(1, 1024));
   app.add_option("--target", c.target, "avx512, avx2 or portable (default: the best that runs here)");
   app.add_option("--precision", c.precision, "of the arithmetic")->check(CLI::IsMember({"f32"}));
-  // Kernels live in this process alone, so there is nothing on disk to bypass.
-  app.add_flag_callback("--no-cache", [] {}, "compile every kernel anew (there is no cache on disk)");
+  app.add_flag("--no-cache", c.no_cache, "compile every kernel; do not read or write $GRADC_CACHE_DIR (default: ~/.cache/gradc)");
 }
 
 void add_budget(CLI::App& app, Common& c) {

@@ -89,11 +89,11 @@ Result<std::unique_ptr<Session>> Session::open(const Program& program, const Opt
   s->bundle_ = argument_bundle(program, "eval", "p");
   s->fixed_bundle_ = argument_bundle(program, "eval", "f");
   s->pool_ = std::make_unique<Pool>(options.threads);
-  s->store_ = std::make_unique<KernelStore>(options.target);
+  s->store_ = std::make_unique<KernelStore>(options.target, options.cache);
   const auto begin = std::chrono::steady_clock::now();
   std::int64_t activations = 0;
   for (const bool step : {true, false}) {
-    if (step && !options.train) continue;
+    if (!(step ? options.train : options.eval)) continue;
     Result<Entry> e = Entry::plan(program, s->pipeline(step ? "step" : "eval"));
     if (!e) return e.failure();
     activations = std::max(activations, e->summary().bytes[index(Arena::activations)]);

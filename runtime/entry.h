@@ -55,9 +55,11 @@ class Session {
   struct Options {
     Target target;
     int threads = 1;
-    bool train = true;              // state for @step, else @eval alone
+    bool train = true;              // @step and its state
+    bool eval = true;               // @eval
     FuseOptions fuse{};             // what is not fused
     ChunkOptions chunks{};          // of the loss
+    std::string cache{};            // directory of compiled kernels; empty: none
     std::int64_t memory_budget = 0; // bytes of @step's activations; 0: none
   };
   // `program` is the frontend's. Parameters are zero until they are filled.

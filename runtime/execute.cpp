@@ -78,7 +78,7 @@ Result<Arrays> compiled(const Program& program, std::string_view function, const
   Result<std::vector<Array>> values = ordered_arguments(p, f, arguments);
   if (!values) return values.failure();
   Pool pool(options.threads);
-  KernelStore store_of_kernels(options.target);
+  KernelStore store_of_kernels(options.target, options.cache);
   Result<std::vector<Array>> results = run_planned(p, p.find(function), *values, store_of_kernels, pool);
   if (!results) return results.failure();
   Arrays out;

@@ -20,6 +20,7 @@ struct ExecuteOptions {
   Target target;
   int threads = 1;
   FuseOptions fuse = {};
+  std::string cache = {};       // directory of compiled kernels; empty: none
 };
 
 // Runs an entry function (`eval`, `grad`, `loss`) on ordered_arguments(). `program` is the frontend's, or

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "runtime/cache.h"
 #include "runtime/file.h"
 #include "runtime/pool.h"
 
@@ -65,6 +66,8 @@ Result<FuseOptions> chosen_fusion(const Common& common) {
   }
   return out;
 }
+
+std::string chosen_cache(const Common& common) { return common.no_cache ? "" : default_cache_directory(); }
 
 int chosen_threads(const Common& common) { return common.threads > 0 ? common.threads : available_processors(); }
 

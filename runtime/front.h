@@ -22,6 +22,7 @@ struct Common {
   std::string memory_budget;                     // bytes of activations, `800M`; empty: no budget
   std::string no_fuse;                           // claims that are not fused, by commas; `all`
   bool json = false;
+  bool no_cache = false;                         // kernels on disk are neither read nor written
 };
 
 struct ModelFile {
@@ -41,6 +42,7 @@ Result<FuseOptions> chosen_fusion(const Common& common);  // parses --no-fuse; e
 // Whether every expectation of the model holds; else where not, with the reason that fusion gives.
 Result<Done> check_expectations(const Model& model, const FuseOptions& fuse);
 int chosen_threads(const Common& common);
+std::string chosen_cache(const Common& common);           // a directory (runtime/cache.h), or none: empty
 Result<std::int64_t> chosen_budget(const Common& common); // bytes, 0: none; K, M, G are powers of ten; exit 2
 
 // Renders to stderr and gives the exit code.

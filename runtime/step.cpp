@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <mutex>
-#include <thread>
 #include <unordered_map>
 
 #include "runtime/meet.h"
@@ -30,63 +28,6 @@ std::vector<std::int64_t> strides_of(const Function& f, ValueId v) {
 }
 
 }  // namespace
-
-struct KernelStore::State {
-  Target target;
-  std::unique_ptr<Jit> jit;
-  std::unordered_map<std::string, Kernel> kernels;
-};
-
-KernelStore::KernelStore(Target target) : state_(std::make_unique<State>()) { state_->target = std::move(target); }
-KernelStore::~KernelStore() = default;
-const Target& KernelStore::target() const { return state_->target; }
-
-Result<std::vector<KernelStore::Kernel>> KernelStore::get(const Program& program,
-                                                          const std::vector<KernelInstance>& instances, int threads,
-                                                          LoadReport& report) {
-  if (!state_->jit) {
-    Result<std::unique_ptr<Jit>> jit = Jit::create(state_->target);
-    if (!jit) return jit.failure();
-    state_->jit = std::move(*jit);
-  }
-  struct Job {
-    const KernelInstance* instance;
-    std::string key;
-    std::optional<Result<Compiled>> out;
-  };
-  std::vector<std::string> keys;
-  std::vector<Job> jobs;
-  std::unordered_map<std::string, std::size_t> queued;
-  for (const KernelInstance& i : instances) {
-    keys.push_back(key_of(program, i, state_->target));
-    if (!state_->kernels.contains(keys.back()) && queued.try_emplace(keys.back(), jobs.size()).second)
-      jobs.push_back({&i, keys.back(), {}});
-  }
-  auto begin = std::chrono::steady_clock::now();
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t j; (j = next.fetch_add(1)) < jobs.size();)
-      jobs[j].out.emplace(compile(program, *jobs[j].instance, state_->target));
-  };
-  std::vector<std::thread> helpers;
-  for (int t = 1; t < std::min<int>(threads, static_cast<int>(jobs.size())); ++t) helpers.emplace_back(work);
-  work();
-  for (std::thread& t : helpers) t.join();
-  report.compile_s += seconds_since(begin);
-  begin = std::chrono::steady_clock::now();
-  for (Job& j : jobs) {
-    if (!j.out->ok()) return j.out->failure();
-    Compiled& c = **j.out;
-    Result<KernelFn> fn = state_->jit->add(c);
-    if (!fn) return fn.failure();
-    state_->kernels[j.key] = {*fn, c.phases, c.shared_bytes, c.local_bytes, c.parallel, c.tiles_at, c.tile_planes};
-  }
-  report.link_s += seconds_since(begin);
-  report.compiled += static_cast<int>(jobs.size());
-  std::vector<Kernel> out;
-  for (const std::string& k : keys) out.push_back(state_->kernels.at(k));
-  return out;
-}
 
 KernelInstance instance_of(const Program&, const Function& f, const Op& launch) {
   KernelInstance out{launch.attr.callee, {}};

@@ -8,44 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "codegen/codegen.h"
 #include "passes/cost.h"
-#include "runtime/jit.h"
+#include "runtime/kernels.h"
 #include "runtime/memory.h"
 #include "runtime/poison.h"
 #include "runtime/pool.h"
 
 namespace gradc {
-
-// What loading cost and gave, for the log and for bench.
-struct LoadReport {
-  int launches = 0, kernels = 0, compiled = 0;
-  double compile_s = 0;    // LLVM, all kernels, wall time
-  double link_s = 0;
-};
-
-// Machine code by key, shared by all entries of a process: nothing is compiled twice.
-class KernelStore {
- public:
-  struct Kernel {
-    KernelFn fn = nullptr;
-    int phases = 1;
-    std::int64_t shared_bytes = 0, local_bytes = 0;
-    bool parallel = true;
-    std::int64_t tiles_at = -1, tile_planes = 0;   // as in Compiled
-  };
-  explicit KernelStore(Target target);
-  ~KernelStore();
-  const Target& target() const;
-  // Compiles what is missing, several at once; afterwards every instance is there. Kernels in the order
-  // of the instances.
-  Result<std::vector<Kernel>> get(const Program& program, const std::vector<KernelInstance>& instances, int threads,
-                                  LoadReport& report);
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
 
 // How each launch's buffers lie, from the placements of a planned function.
 KernelInstance instance_of(const Program& program, const Function& planned, const Op& launch);

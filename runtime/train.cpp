@@ -174,7 +174,7 @@ void introduce(const Run& run) {
                human_bytes(plan.at_peak[i].bytes), plan.at_peak[i].value);
   fmt::print(stderr, "target       {}, {} threads\n", host_target().name, chosen_threads(run.common));
   fmt::print(stderr, "step         {} launches of {} kernels; passes {:.0f} ms, LLVM {:.0f} ms, link {:.0f} ms\n",
-             plan.launches, plan.kernels, 1e3 * run.session->passes_s, 1e3 * run.session->report.compile_s,
+             plan.launches, plan.kernels, 1e3 * run.session->passes_s, 1e3 * run.session->report.llvm_s,
              1e3 * run.session->report.link_s);
   fmt::print(stderr, "data         {} files, {} to learn from, {} held out; windows of {} bytes\n", run.corpus.files(),
              human_bytes(run.corpus.train_bytes()), human_bytes(run.corpus.validation_bytes()), run.inputs.length);
@@ -218,7 +218,7 @@ Result<int> loop(Run& run) {
   else if (!o.until.empty())
     goal = std::strtod(o.until.c_str(), nullptr);
   std::int64_t done = 0;
-  const int compiled = run.session->report.compiled;
+  const LoadReport before = run.session->report;
   double last_validation = std::nan("");
   bool written = true;   // without a reader training ends, saved as after a signal
   while (done < run.steps && signal_received() == 0 && written) {
@@ -256,7 +256,8 @@ Result<int> loop(Run& run) {
   if (written && run.sampler)
     if (Result<Done> r = show_sample(run, done, written); !r) return r.failure();
   if (!written) return static_cast<int>(Exit::file);
-  fmt::print(stderr, "kernels      {} compiled before the first step, {} since\n", compiled, run.session->report.compiled - compiled);
+  fmt::print(stderr, "kernels      {} compiled and {} from the cache before the first step, {} since\n", before.compiled,
+             before.cached, run.session->report.compiled - before.compiled);
   if (!o.out.empty()) fmt::print(stderr, "saved        {}/weights.safetensors\n", o.out);
   return 0;
 }
@@ -284,7 +285,7 @@ Result<Run> prepare(const Common& common, const TrainOptions& options, Sources& 
   if (!budget) return budget.failure();
   Result<std::unique_ptr<Session>> session = Session::open(
       model->model.program,
-      {.target = *target, .threads = chosen_threads(common), .fuse = *chosen_fusion(common), .memory_budget = *budget});
+      {.target = *target, .threads = chosen_threads(common), .fuse = *chosen_fusion(common), .cache = chosen_cache(common), .memory_budget = *budget});
   if (!session) return session.failure();
   Run run{common, options, std::move(*model), *inputs, std::move(*corpus), std::move(*session), nullptr, nullptr, 0, 0};
   run.steps = run.model.model.program.training.steps;

@@ -16,6 +16,7 @@ gradc=build/gradc
 gpt=frontend/models/gpt.grad
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export GRADC_CACHE_DIR=$work/cache
 short=0
 texts=()
 for f in /usr/share/games/fortunes/*; do case $f in *.dat | *.u8) ;; *) texts+=("$f") ;; esac; done
