@@ -96,7 +96,7 @@ class Product {
     MicroStrides strides{.a_row = 1, .a_k = c_.rows, .b_k = c_.width};
     if (c_.direct_a) {
       strides.a_row = levels_of(e_, c_.m, c_.a.buffer).back().stride;
-      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride;
+      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride * (c_.pairs ? 2 : 1);
     } else {
       pack_a_ = emit_pack(e_, c_, c_.a, c_.m, c_.rows, "pack_a");
     }
@@ -130,17 +130,17 @@ class Product {
       if (c_.k_blocks == 1) return with_k(m_lo, m_hi, j, j_end, e_.i64(0));
       e_.loop(m_lo, m_hi, c_.mb, [&](llvm::Value* i) {
         llvm::Value* i_end = e_.min(e_.add(i, c_.mb), m_hi);
-        e_.loop(e_.i64(0), e_.i64(c_.k.extent), c_.kc,
+        e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc,
                 [&](llvm::Value* k) { with_k(i, i_end, j, j_end, k); });
       });
     });
   }
 
-  // One block of k: packs b, then a block of rows of a at a time.
+  // One block of steps of k: packs b, then a block of rows of a at a time.
   void with_k(llvm::Value* i, llvm::Value* i_end, llvm::Value* j, llvm::Value* j_end,
               llvm::Value* k) {
-    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.k.extent))
-                                          : e_.min(e_.add(k, c_.kc), e_.i64(c_.k.extent));
+    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.steps()))
+                                          : e_.min(e_.add(k, c_.kc), e_.i64(c_.steps()));
     const bool empty = c_.k.extent == 0;
     if (!c_.direct_b && !empty) e_.ir.CreateCall(pack_b_, {b_, panels_b_, j, j_end, k, k_end});
     e_.loop(i, i_end, c_.mc, [&](llvm::Value* ii) {
@@ -178,7 +178,7 @@ class Product {
     const auto through = [&](llvm::Value* to) {
       const auto last = [&](Emitter::Block body) {
         if (c_.k_blocks == 1) return body();
-        e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.k.extent)), body);
+        e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.steps())), body);
       };
       last([&] { fetch_behind(at.r, rows, at.jj); });
       run(to, e_.i64(c_.width));
@@ -212,8 +212,10 @@ class Product {
   llvm::Value* in_place(const Operand& operand, const AxisRole& role, llvm::Value* base,
                         llvm::Value* position, llvm::Value* k) {
     llvm::Value* offset = level_offset(e_, levels_of(e_, role, operand.buffer), position);
-    return e_.at(e_.at(base, offset, c_.dtype),
-                 e_.mul(k, levels_of(e_, c_.k, operand.buffer).back().stride), c_.dtype);
+    const DType stored = stored_dtype(e_, operand);
+    const std::int64_t step =
+        levels_of(e_, c_.k, operand.buffer).back().stride * (c_.pairs ? 2 : 1);
+    return e_.at(e_.at(base, offset, stored), e_.mul(k, step), stored);
   }
 
   Point point_at(int lanes, llvm::Value* m, const Index& n) {

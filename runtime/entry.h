@@ -57,6 +57,7 @@ class Session {
     bool train = true;              // state for @step, else @eval alone
     FuseOptions fuse{};             // what is not fused
     ChunkOptions chunks{};          // of the loss
+    Precision precision = Precision::f32;
     std::int64_t memory_budget = 0; // bytes of @step's activations; 0: none
   };
   // `program` is the frontend's. Parameters are zero until they are filled.

@@ -192,6 +192,13 @@ TEST_CASE("run: compiled and interpreted agree, from files to files") {
   CHECK(slow.code == 0);
   CHECK(slow.output.starts_with("loss: f32[] 4.69408611047"));
   CHECK(fast.output.starts_with("loss: f32[] 4.69408"));
+  // Rounded operands move the loss in the fifth digit; the oracle rounds the same ones.
+  const auto loss = [](const Ran& r) { return std::strtod(r.output.c_str() + r.output.find("] ") + 2, nullptr); };
+  const Ran half = gradc("run " + what + " --precision bf16"), oracle = gradc("run " + what + " --precision bf16 --interpret");
+  CHECK(loss(half) == doctest::Approx(loss(oracle)).epsilon(1e-5));
+  CHECK(loss(oracle) == doctest::Approx(loss(slow)).epsilon(1e-3));
+  CHECK(std::abs(loss(oracle) - loss(slow)) > 1e-5);
+  CHECK(gradc("run " + what + " --precision f16").code == 2);
   const std::string file = scratch.path("out.safetensors");
   CHECK(gradc("run " + what + " --output " + file).code == 0);
   CHECK(std::filesystem::file_size(file) > 16 * 64 * 4);
