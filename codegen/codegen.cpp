@@ -21,7 +21,8 @@ std::string symbol_of(const std::string& key) {
   return fmt::format("gradc_{:016x}{:016x}", h.high64, h.low64);
 }
 
-// A bf16 is only moved, multiplied in contractions, and cast from and to f32: rounding of its own it has none.
+// A bf16 is only moved, multiplied in contractions, and cast from and to f32: rounding of its own
+// it has none.
 bool takes_bf16(const Function& kernel, const Op& op) {
   bool any = false;
   for (const std::vector<ValueId>* values : {&op.operands, &op.results})

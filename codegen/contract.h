@@ -1,8 +1,8 @@
 // Owns what the parts of the contract family share: a contraction seen as batched matrix products,
 // and the decisions of blocking. out[batch m n] = Σ_k a[batch m k] · b[batch n k]; every k is added
 // in ascending order by one fma chain an element, whatever the tile, the blocks and the number of
-// workers. With `pairs` a step of k is two bf16 of each operand, whose products one instruction adds to the
-// chain; then panels hold pairs, 32 bits wide, where they else hold elements.
+// workers. With `pairs` a step of k is two bf16 of each operand, whose products one instruction
+// adds to the chain; then panels hold pairs, 32 bits wide, where they else hold elements.
 #pragma once
 
 #include <vector>
@@ -73,9 +73,9 @@ void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo
 void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index);
 
 // ---- contract_pack.cpp: void pack(source, panels, from, to, first step of k, last)
-// Panels of `size` positions of `role`, each step by step with its positions side by side. Positions
-// beyond `to` hold anything: they only reach elements of a tile that are thrown away. Of a pair beyond an odd
-// k the second is 0.
+// Panels of `size` positions of `role`, each step by step with its positions side by side.
+// Positions beyond `to` hold anything: they only reach elements of a tile that are thrown away. Of
+// a pair beyond an odd k the second is 0.
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
                           const AxisRole& role, std::int64_t size, std::string_view name);
 // Loads of an operand's elements as the contraction reads them.
@@ -89,8 +89,8 @@ DType stored_dtype(const Emitter& e, const Operand& operand);
 void transpose(Emitter& e, std::vector<llvm::Value*>& rows);
 
 // ---- contract_pairs.cpp: bf16 by pairs, the first in the lower half of 32 bits
-// `lanes` pairs of what load_operand (which then does not round) or a buffer of bf16 gave; the second is 0
-// where `both` (i1; null: everywhere) is off.
+// `lanes` pairs of what load_operand (which then does not round) or a buffer of bf16 gave; the
+// second is 0 where `both` (i1; null: everywhere) is off.
 llvm::Value* pair_up(Emitter& e, const Operand& operand, llvm::Value* first, llvm::Value* second,
                      int lanes, llvm::Value* both);
 // `lanes` pairs from 2 · lanes elements, contiguous in memory.

@@ -41,8 +41,8 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
         llvm::Value* at =
             e.at(row, e.i64(static_cast<std::int64_t>(r) * strides.a_row), stored);
         // A pair in place is aligned as one bf16 is.
-        llvm::Value* x =
-            e.ir.CreateAlignedLoad(e.type(panel), at, llvm::Align(static_cast<std::uint64_t>(bytes(stored))));
+        const llvm::Align align(static_cast<std::uint64_t>(bytes(stored)));
+        llvm::Value* x = e.ir.CreateAlignedLoad(e.type(panel), at, align);
         llvm::Value* left = e.splat(x, c.lanes);
         for (std::size_t v = 0; v < vectors; ++v) {
           llvm::Value*& s = sum[r * vectors + v];

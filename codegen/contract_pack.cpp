@@ -110,8 +110,8 @@ class Packer {
   }
 
  private:
-  // Levels by steps of two k: `next_` elements lie between the two. Where pairs span two stretches (an inner
-  // extent that is odd), each pair is a stretch of its own.
+  // Levels by steps of two k: `next_` elements lie between the two. Where pairs span two stretches
+  // (an inner extent that is odd), each pair is a stretch of its own.
   void by_pairs() {
     Level& inner = along_k_.back();
     next_ = e_.i64(inner.stride);
@@ -214,7 +214,8 @@ class Packer {
       };
       // A single row is copied by whole vectors.
       const int step = block == 1 ? c_.lanes : block;
-      llvm::Value* end = c_.pairs && c_.k.extent % 2 != 0 ? e_.min(hi, e_.i64(c_.k.extent / 2)) : hi;
+      const bool odd = c_.pairs && c_.k.extent % 2 != 0;
+      llvm::Value* end = odd ? e_.min(hi, e_.i64(c_.k.extent / 2)) : hi;
       llvm::Value* whole = e_.add(lo, e_.ir.CreateAnd(e_.ir.CreateSub(end, lo), e_.i64(-step)));
       e_.loop(lo, whole, step, [&](llvm::Value* k) {
         if (block == 1) return e_.store(row(0, k, step), target(p, k, first), panel, step);

@@ -1,5 +1,5 @@
-// Products of bf16 by pairs of k, on targets with an instruction for them (Target::bf16_dot): how pairs come
-// to stand in one 32-bit lane, and what is made of them.
+// Products of bf16 by pairs of k, on targets with an instruction for them (Target::bf16_dot): how
+// pairs come to stand in one 32-bit lane, and what is made of them.
 #include <llvm/IR/IntrinsicsX86.h>
 
 #include "codegen/contract.h"

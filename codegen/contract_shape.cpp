@@ -132,8 +132,8 @@ void choose_blocks(const Emitter& e, Contraction& c) {
                       round_up(m, c.mc));
 
   // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
-  // they lie; pairs must be neighbours. The last rows then overlap those before them (Product::tile). b
-  // must be packed to be streamed, but for a few rows.
+  // they lie; pairs must be neighbours. The last rows then overlap those before them
+  // (Product::tile). b must be packed to be streamed, but for a few rows.
   const std::vector<Level> a_lies = levels_of(e, c.m, c.a.buffer),
                            b_lies = levels_of(e, c.n, c.b.buffer);
   const std::vector<Level> a_along = levels_of(e, c.k, c.a.buffer);

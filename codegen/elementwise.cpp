@@ -253,8 +253,9 @@ llvm::Value* cast(const Operation& o) {
 
 }  // namespace
 
-// AVX-512's instruction takes what is below 2⁻¹²⁶ as 0, as products of bf16 do, too. In integers: half a
-// unit in the last place is added, less a bit where that is even; a NaN stays one whatever its bits.
+// AVX-512's instruction takes what is below 2⁻¹²⁶ as 0, as products of bf16 do, too. In integers:
+// half a unit in the last place is added, less a bit where that is even; a NaN stays one whatever
+// its bits.
 llvm::Value* round_to_bf16(Emitter& e, llvm::Value* x, int lanes) {
   auto& ir = e.ir;
   llvm::Type* const wide = e.type(DType::i32, lanes);

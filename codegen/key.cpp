@@ -10,8 +10,8 @@ namespace gradc {
 
 std::string key_of(const Program& program, const KernelInstance& instance, const Target& target) {
   std::string key = fmt::format(
-      "{}/{}/{}/{}/{}/{}/{}/{}/{}/{} ", target.name, target.cpu, target.features, target.vector_bytes,
-      target.registers, target.tile_rows, target.tile_vectors, target.l1_bytes, target.l2_bytes,
+      "{}/{}/{}/{}/{}/{}/{}/{}/{}/{} ", target.name, target.cpu, target.features,
+      target.vector_bytes, target.registers, target.tile_rows, target.tile_vectors, target.l1_bytes, target.l2_bytes,
       target.bf16_dot);
   key += structure_key(program, program.function(instance.kernel));
   for (const BufferLayout& b : instance.buffers) {

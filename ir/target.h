@@ -16,7 +16,8 @@ struct Target {
   // contract: rows × vectors of a register tile; rows·vectors + vectors ≤ registers − 2 stays spill-free.
   int tile_rows = 8, tile_vectors = 3;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
-  // One instruction multiplies pairs of bf16 and adds both products to an f32 lane; one rounds f32 to bf16.
+  // One instruction multiplies pairs of bf16 and adds both products to an f32 lane; one rounds f32
+  // to bf16.
   bool bf16_dot = false;
 
   int lanes() const { return vector_bytes / 4; }   // of f32

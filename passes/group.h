@@ -62,8 +62,8 @@ struct Clusters {
 // The operand's index that must be an argument of the kernel: read from memory before the kernel
 // starts.
 bool reads_memory(const Function& f, const Clusters& c, const Op& op, std::size_t operand);
-// A contraction's operand that is a cast of something in memory: the cast moves into the kernel, unless
-// another contraction reads it, too.
+// A contraction's operand that is a cast of something in memory: the cast moves into the kernel,
+// unless another contraction reads it, too.
 bool is_absorbed_cast(const Function& f, const Clusters& c, ValueId operand);
 bool is_address(Opcode code);  // a view or read that can be the addressing of a load
 

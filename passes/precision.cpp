@@ -1,13 +1,17 @@
-// Mixed precision: the operands of contractions are rounded to bf16, each rounding a cast to be seen. Sums
-// stay f32 (`contract` of bf16 gives f32), and so does all that is no operand of a contraction: parameters,
-// their moments, norms, softmaxes, losses, what attention keeps to itself.
+// Mixed precision: the operands of contractions are rounded to bf16, each rounding a cast to be
+// seen. Sums stay f32 (`contract` of bf16 gives f32), and so does all that is no operand of a
+// contraction: parameters, their moments, norms, softmaxes, losses, what attention keeps to itself.
 //
-// A value is rounded once, where it is made, and then read through the views that the contraction reads it
-// through: so grouping can put the cast into the kernel that makes the value. An argument is rounded behind
-// its views: there the cast joins the kernel that reads it.
+// A value is rounded once, where it is made, and then read through the views that the contraction
+// reads it through: so grouping can put the cast into the kernel that makes the value. An argument
+// is rounded behind its views: there the cast joins the kernel that reads it. Of a value that
+// contractions read and else only sums (a bias gradient's), the sums take the rounded elements: no
+// one keeps it in f32 then.
 //
-// Left in f32: contractions of other dtypes, those in regions, and those that read an element of an operand
-// fewer than `least` times: rounding it would cost as much as it spares.
+// Left in f32: contractions of other dtypes, those in regions, and those that read an element of an
+// operand fewer than `least` times: rounding it would cost as much as it spares.
+#include <algorithm>
+
 #include "ir/builder.h"
 #include "passes/passes.h"
 
@@ -35,14 +39,32 @@ bool worth_it(const Function& f, const Op& op) {
 class Rounding {
  public:
   Rounding(Program& program, const Function& from, Function& out)
-      : from_(from), to_(program, out), copy_(from, to_), rounded_(from.values.size()) {}
+      : from_(from),
+        to_(program, out),
+        copy_(from, to_),
+        rounded_(from.values.size()),
+        only_rounded_(from.values.size(), 0) {
+    enum Reader : char { none, sums, product, other };
+    const auto note = [&](ValueId v, Reader reader) {
+      only_rounded_[v.index] = std::max<char>(only_rounded_[v.index], reader);
+    };
+    for (const Op& op : from.ops)
+      for (ValueId v : op.operands)
+        note(v, op.code == Opcode::sum_ ? sums : is_rounded(op) ? product : other);
+    for (const Region& r : from.regions)
+      for (ValueId v : r.results) note(v, other);
+    for (ValueId v : from.body().arguments) note(v, other);
+    for (char& reader : only_rounded_) reader = reader == product;
+  }
 
   void run() {
     copy_.arguments();
     for (OpId id : from_.body().ops) {
       const Op& op = from_.op(id);
-      if (op.code == Opcode::contract_ && worth_it(from_, op))
+      if (is_rounded(op))
         contract(op);
+      else if (op.code == Opcode::sum_ && only_rounded_[op.operands[0].index])
+        sum(op);
       else
         copy_.clone(id);
     }
@@ -52,14 +74,24 @@ class Rounding {
   }
 
  private:
+  bool is_rounded(const Op& op) const {
+    return op.code == Opcode::contract_ && worth_it(from_, op);
+  }
+
+  void sum(const Op& op) {
+    to_.at = op.loc;
+    const ValueId x = to_.cast(rounded(op.operands[0]), DType::f32);
+    replace(op, to_.add(op.code, {x}, copy_(op.attr), copy_(from_.type(op.results[0]))));
+  }
   void contract(const Op& op) {
     to_.at = op.loc;
     const ValueId a = rounded(op.operands[0]);
     const ValueId b = rounded(op.operands[1]);
-    const ValueId v = op.results[0];
-    const ValueId made = to_.add(Opcode::contract_, {a, b}, {}, copy_(from_.type(v)));
-    copy_.map(v, made);
-    to_.name(made, to_.program().text(from_.value(v).name));
+    replace(op, to_.add(op.code, {a, b}, {}, copy_(from_.type(op.results[0]))));
+  }
+  void replace(const Op& op, ValueId made) {
+    copy_.map(op.results[0], made);
+    to_.name(made, to_.program().text(from_.value(op.results[0]).name));
   }
 
   // The value in bf16: a cast of what stands below views, and the views again.
@@ -92,7 +124,8 @@ class Rounding {
   const Function& from_;
   Builder to_;
   Cloner copy_;
-  std::vector<ValueId> rounded_;  // by value
+  std::vector<ValueId> rounded_;    // by value
+  std::vector<char> only_rounded_;  // by value: read by contractions, and else by sums alone
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ struct Case {
   std::string x_order = "", y_order = "", out_order = "";
   DType dtype = DType::f32;
   std::int64_t slack = 0;
-  std::string rounded = "";  // of "x" and "y", those that are f32 in memory and cast to bf16 in the kernel
+  std::string rounded = "";  // "x", "y", "xy": f32 in memory, cast to bf16 in the kernel
 };
 
 BufferLayout order_by_letters(const Function& f, const Type& type, const std::string& axes,
@@ -69,8 +69,8 @@ Built build(const Case& c) {
   return out;
 }
 
-// Σ in ascending order of the summed axes as x lists them, by one chain in the contraction's dtype; in pairs
-// the second of two comes first.
+// Σ in ascending order of the summed axes as x lists them, by one chain in the contraction's dtype;
+// in pairs the second of two comes first.
 Array chain(const Case& c, const Array& x, const Array& y, bool fused, bool pairs = false) {
   std::string letters = c.out;
   for (char l : c.x)
@@ -267,7 +267,7 @@ TEST_CASE("bf16: the same bits from every layout, tile and block") {
       for (const std::string a : {"mk", "km"})
         for (const std::string b : {"kn", "nk"})
           if (all || a == "mk")
-            bf16({"mk", "kn", "mn", {{'m', 37}, {'k', 50}, {'n', 70}}, a, b, "mn", DType::bf16, 3}, {2});
+            bf16({"mk", "kn", "mn", {{'m', 37}, {'k', 50}, {'n', 70}}, a, b, "mn", {}, 3}, {2});
       // Pairs within and across the stretches of a k of two axes; batches; many short products.
       for (std::int64_t e : {10, 7}) {
         if (!all && e == 10) continue;
@@ -318,7 +318,9 @@ TEST_CASE("the microkernel keeps its accumulators in registers") {
       const std::size_t begin = text->find("\nmicro:");
       REQUIRE(begin != std::string::npos);
       const std::string micro = text->substr(begin, text->find(".Lfunc_end", begin) - begin);
-      const std::string fma = target.name == "portable" ? "mulps" : target.bf16_dot ? "vdpbf16ps" : "vfmadd";
+      const std::string fma = target.name == "portable" ? "mulps"
+                              : target.bf16_dot         ? "vdpbf16ps"
+                                                        : "vfmadd";
       CHECK(micro.find(fma) != std::string::npos);
       std::size_t line = 0;
       while (line < micro.size()) {

@@ -1,5 +1,5 @@
-// Protects mixed precision: which values are rounded and where (goldens), that kernels and plans mean what the
-// casts say, to the bit of the oracle, and that a shared cast is computed once.
+// Protects mixed precision: which values are rounded and where (goldens), that kernels and plans
+// mean what the casts say, to the bit of the oracle, and that a shared cast is computed once.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -56,7 +56,7 @@ TEST_CASE("precision: goldens; each differs by rounding alone, and not behind it
   });
 }
 
-TEST_CASE("precision: a cast joins the kernel that makes the value; an argument's the one that reads it") {
+TEST_CASE("precision: a cast joins the kernel that makes the value, or reads the argument") {
   const Program p = group(lower_precision(parsed(R"(
 func @f(%x: f32[t=16 d=16], %w: f32[d e=16], %o: f32[e d]) -> f32[t d] {
   %a = contract %x, %w -> f32[t e]
@@ -73,7 +73,7 @@ func @f(%x: f32[t=16 d=16], %w: f32[d e=16], %o: f32[e d]) -> f32[t d] {
   CHECK(casts_in(p.function(f.ops[1].attr.callee)) == 1);
 }
 
-TEST_CASE("precision: an argument that several contractions read is rounded by a kernel of its own") {
+TEST_CASE("precision: an argument that several contractions read is rounded once") {
   const Program p = group(lower_precision(parsed(R"(
 func @f(%g: f32[t=16 d=16], %w: f32[d e=16], %x: f32[t e]) -> f32[t e], f32[d e] {
   %a = contract %g, %w -> f32[t e]

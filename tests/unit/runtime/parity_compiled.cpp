@@ -160,25 +160,23 @@ TEST_CASE("parity, compiled: GPT-2's steps with a loss in chunks") {
   check_parity({.target = host_target(), .threads = 2, .chunks = {.rows = 8, .least = 1024}});
 }
 
-TEST_CASE("parity, compiled: GPT-2's losses with products of bf16, on every target") {
+TEST_CASE("parity, compiled: GPT-2's losses with products of bf16") {
   const Fixture fixture;
   const Model model = lowered();
-  for (const Target& target : {host_target(), portable_target()}) {
-    Result<std::unique_ptr<Session>> opened =
-        Session::open(model.program, {.target = target, .threads = 2, .precision = Precision::bf16});
-    REQUIRE(opened.ok());
-    Session& s = **opened;
-    fixture.start(s);
-    double worst = 0;
-    for (std::int64_t step = 0; step < 10; ++step) {
-      run_step(s, step);
-      const double theirs = fixture.json["loss_f64"][static_cast<std::size_t>(step)];
-      worst = std::max(worst, std::abs(s.step().scalar("loss") - theirs));
-    }
-    CHECK(worst <= 1e-2);
-    CHECK(worst > 1e-5);  // something was rounded
-    MESSAGE(target.name, ": losses within ", worst);
+  Result<std::unique_ptr<Session>> opened = Session::open(
+      model.program, {.target = host_target(), .threads = 2, .precision = Precision::bf16});
+  REQUIRE(opened.ok());
+  Session& s = **opened;
+  fixture.start(s);
+  double worst = 0;
+  for (std::int64_t step = 0; step < 10; ++step) {
+    run_step(s, step);
+    const double theirs = fixture.json["loss_f64"][static_cast<std::size_t>(step)];
+    worst = std::max(worst, std::abs(s.step().scalar("loss") - theirs));
   }
+  CHECK(worst <= 1e-2);
+  CHECK(worst > 1e-5);  // something was rounded
+  MESSAGE("losses within ", worst);
 }
 
 // By hand (-ns): compiles nine steps; last run on 2026-11-23.
