@@ -147,6 +147,19 @@ TEST_CASE("every IR stage of every shipped model goes through opt unchanged") {
   CHECK(round_trips == 20);
 }
 
+TEST_CASE("bf16: casts show in every stage that has kernels and go through opt; bench says the precision") {
+  runtime_test::Scratch scratch;
+  for (const char* stage : {"grouped", "plan"}) {
+    const Ran half = gradc(fmt::format("dump {} --precision bf16 --stage={}", mini, stage));
+    REQUIRE(half.code == 0);
+    CHECK(half.output.find("-> bf16[") != std::string::npos);
+    CHECK(gradc("opt - --passes= <" + scratch.write("stage.ir", half.output)).output == half.output);
+    CHECK(gradc(fmt::format("dump {} --stage={}", mini, stage)).output.find("bf16") == std::string::npos);
+  }
+  const Ran bench = gradc("bench " + small + " --precision bf16 --steps 1 --json");
+  CHECK(nlohmann::json::parse(bench.output)["precision"] == "bf16");
+}
+
 TEST_CASE("training: the same bits for any number of threads, weights that sample reads, nothing half-written") {
   runtime_test::Scratch scratch;
   const auto losses = [&](int threads) {
