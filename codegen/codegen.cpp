@@ -8,6 +8,7 @@
 
 #include "codegen/families.h"
 #include "codegen/module.h"
+#include "codegen/space.h"
 #include "ir/text.h"
 
 namespace gradc {
@@ -20,6 +21,21 @@ std::string symbol_of(const std::string& key) {
   return fmt::format("gradc_{:016x}{:016x}", h.high64, h.low64);
 }
 
+// A bf16 is only moved, multiplied in contractions, and cast from and to f32: rounding of its own
+// it has none.
+bool takes_bf16(const Function& kernel, const Op& op) {
+  bool any = false;
+  for (const std::vector<ValueId>* values : {&op.operands, &op.results})
+    for (ValueId v : *values) any = any || kernel.type(v).dtype == DType::bf16;
+  if (!any || op.code == Opcode::contract_ || op.code == Opcode::expand_ || is_address_op(op.code))
+    return true;
+  const auto single = [&](ValueId v) {
+    const DType d = kernel.type(v).dtype;
+    return d == DType::bf16 || d == DType::f32;
+  };
+  return op.code == Opcode::cast_ && single(op.operands[0]) && single(op.results[0]);
+}
+
 // What no family compiles yet, found before LLVM is asked.
 Result<Done> check_supported(const Program& program, const Function& kernel, const Target& target) {
   const auto refuse = [&](DType dtype, std::string_view what) {
@@ -27,15 +43,20 @@ Result<Done> check_supported(const Program& program, const Function& kernel, con
                    fmt::format("{} is not compiled for the target {} yet, only interpreted: {}",
                                name(dtype), target.name, what));
   };
-  const auto held = [](DType d) { return d != DType::bf16 && d != DType::f16; };
+  const bool halves = kernel.family == Family::map || kernel.family == Family::rows ||
+                      kernel.family == Family::contract;
+  const auto held = [&](DType d) { return d != DType::f16 && (d != DType::bf16 || halves); };
   for (ValueId a : kernel.body().arguments)
     if (!held(kernel.type(a).dtype))
       return refuse(kernel.type(a).dtype,
                     fmt::format("an argument of kernel @{}", program.text(kernel.name)));
-  for (OpId o : kernel.body().ops)
-    for (ValueId r : kernel.op(o).results)
+  for (OpId o : kernel.body().ops) {
+    const Op& op = kernel.op(o);
+    for (ValueId r : op.results)
       if (!held(kernel.type(r).dtype))
         return refuse(kernel.type(r).dtype, print_op(program, kernel, o));
+    if (!takes_bf16(kernel, op)) return refuse(DType::bf16, print_op(program, kernel, o));
+  }
   return Done{};
 }
 

@@ -96,7 +96,7 @@ class Product {
     MicroStrides strides{.a_row = 1, .a_k = c_.rows, .b_k = c_.width};
     if (c_.direct_a) {
       strides.a_row = levels_of(e_, c_.m, c_.a.buffer).back().stride;
-      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride;
+      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride * (c_.pairs ? 2 : 1);
     } else {
       pack_a_ = emit_pack(e_, c_, c_.a, c_.m, c_.rows, "pack_a");
     }
@@ -108,17 +108,18 @@ class Product {
     micro_ = emit_micro(e_, c_, strides);
   }
 
+  std::int64_t elements_a_step() const { return c_.pairs ? 2 : 1; }
   // While the first block of rows meets a panel of b, the next panel comes into the L2, a share of
   // it with each tile: some rows of k, or (where k is contiguous) some columns.
   void plan_ahead(MicroStrides& strides) {
-    const std::int64_t line = 64 / c_.element_bytes();
+    const std::int64_t line = 64 / bytes(stored_dtype(e_, c_.b)), kc = c_.kc * elements_a_step();
     const std::int64_t tiles = std::max<std::int64_t>(
         1, std::min(c_.mc, c_.splits > 1 && !c_.split_n ? c_.m.extent / 2 : c_.m.extent) / c_.rows);
     const Level n = levels_of(e_, c_.n, c_.b.buffer).back(),
                 k = levels_of(e_, c_.k, c_.b.buffer).back();
     const auto share = [&](std::int64_t of) { return (of + tiles - 1) / tiles; };
     if (n.stride == 1) {
-      ahead_share_ = share(c_.kc);
+      ahead_share_ = share(kc);
       ahead_turns_ = ahead_share_;
       strides.lines = (c_.width + line - 1) / line + (k.stride % line != 0);
       strides.step = k.stride;
@@ -126,7 +127,7 @@ class Product {
       ahead_rows_ = true;
     } else if (k.stride == 1) {
       ahead_share_ = share(c_.width);
-      ahead_turns_ = (c_.kc + line - 1) / line;
+      ahead_turns_ = (kc + line - 1) / line;
       strides.lines = ahead_share_;
       strides.step = line;
       strides.apart = n.stride;
@@ -158,17 +159,17 @@ class Product {
       if (c_.k_blocks == 1) return with_k(m_lo, m_hi, j, j_end, e_.i64(0));
       e_.loop(m_lo, m_hi, c_.mb, [&](llvm::Value* i) {
         llvm::Value* i_end = e_.min(e_.add(i, c_.mb), m_hi);
-        e_.loop(e_.i64(0), e_.i64(c_.k.extent), c_.kc,
+        e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc,
                 [&](llvm::Value* k) { with_k(i, i_end, j, j_end, k); });
       });
     });
   }
 
-  // One block of k: packs b, then a block of rows of a at a time.
+  // One block of steps of k: packs b, then a block of rows of a at a time.
   void with_k(llvm::Value* i, llvm::Value* i_end, llvm::Value* j, llvm::Value* j_end,
               llvm::Value* k) {
-    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.k.extent))
-                                          : e_.min(e_.add(k, c_.kc), e_.i64(c_.k.extent));
+    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.steps()))
+                                          : e_.min(e_.add(k, c_.kc), e_.i64(c_.steps()));
     const bool empty = c_.k.extent == 0;
     e_.loop(i, i_end, c_.mc, [&](llvm::Value* ii) {
       llvm::Value* ii_end = e_.min(e_.add(ii, c_.mc), i_end);
@@ -217,7 +218,7 @@ class Product {
     const auto through = [&](llvm::Value* to) {
       const auto last = [&](Emitter::Block body) {
         if (c_.k_blocks == 1) return body();
-        e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.k.extent)), body);
+        e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.steps())), body);
       };
       last([&] { fetch_behind(at.r, rows, at.jj); });
       run(to, e_.i64(c_.width));
@@ -249,13 +250,13 @@ class Product {
     llvm::Value* next = e_.add(at.jj, c_.width);
     llvm::Value* tile = e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.ii), e_.i64(c_.rows));
     llvm::Value* done = e_.mul(tile, ahead_share_);
-    llvm::Value *n = next, *k = at.k;
+    llvm::Value *n = next, *k = e_.mul(at.k, elements_a_step());
     (ahead_rows_ ? k : n) = e_.add(ahead_rows_ ? k : n, done);
     llvm::Value* offset = e_.add(level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), n),
                                  level_offset(e_, levels_of(e_, c_.k, c_.b.buffer), k));
     llvm::Value* wanted = e_.ir.CreateAnd(
         e_.ir.CreateAnd(e_.ir.CreateICmpEQ(at.ii, at.i), e_.ir.CreateICmpSLT(next, at.j_end)),
-        e_.ir.CreateICmpSLT(done, e_.i64(ahead_rows_ ? c_.kc : c_.width)));
+        e_.ir.CreateICmpSLT(done, e_.i64(ahead_rows_ ? c_.kc * elements_a_step() : c_.width)));
     return {e_.at(b_, offset, stored_dtype(e_, c_.b)),
             e_.ir.CreateSelect(wanted, e_.i64(ahead_turns_), e_.i64(0))};
   }
@@ -267,8 +268,10 @@ class Product {
   llvm::Value* in_place(const Operand& operand, const AxisRole& role, llvm::Value* base,
                         llvm::Value* position, llvm::Value* k) {
     llvm::Value* offset = level_offset(e_, levels_of(e_, role, operand.buffer), position);
-    return e_.at(e_.at(base, offset, c_.dtype),
-                 e_.mul(k, levels_of(e_, c_.k, operand.buffer).back().stride), c_.dtype);
+    const DType stored = stored_dtype(e_, operand);
+    const std::int64_t step =
+        levels_of(e_, c_.k, operand.buffer).back().stride * (c_.pairs ? 2 : 1);
+    return e_.at(e_.at(base, offset, stored), e_.mul(k, step), stored);
   }
 
   Point point_at(int lanes, llvm::Value* m, const Index& n) {

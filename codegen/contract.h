@@ -1,7 +1,8 @@
 // Owns what the parts of the contract family share: a contraction seen as batched matrix products,
 // and the decisions of blocking. out[batch m n] = Σ_k a[batch m k] · b[batch n k]; every k is added
 // in ascending order by one fma chain an element, whatever the tile, the blocks and the number of
-// workers.
+// workers. With `pairs` a step of k is two bf16 of each operand, whose products one instruction
+// adds to the chain; then panels hold pairs, 32 bits wide, where they else hold elements.
 #pragma once
 
 #include <vector>
@@ -24,6 +25,7 @@ struct Level {
 struct Operand {
   int buffer = 0;
   std::vector<DType> casts;  // from the buffer's dtype, step by step, to the contraction's
+  bool rounds = false;  // pairs: what the casts give is f32 and rounded as it is paired
 };
 
 struct Contraction {
@@ -31,15 +33,16 @@ struct Contraction {
   ValueId value;  // the contraction's result
   int result = 0;  // the kernel's result (a buffer) whose layout decides who is n
   std::vector<int> totals;  // results that are sums over all axes of a value behind the contraction
-  DType dtype = DType::f32;
+  DType dtype = DType::f32;  // of the result and of sums
   int lanes = 16;
+  bool pairs = false;
   Operand a, b;
   AxisRole batch, m, n, k;
 
   // Register tile: rows × vectors of accumulators; width = vectors · lanes columns.
   int rows = 8, vectors = 3;
   std::int64_t width = 48;
-  // Blocks: kc of k, mc rows of packed a, nc columns of packed b, mb rows of partial sums.
+  // Blocks: kc steps of k, mc rows of packed a, nc columns of packed b, mb rows of partial sums.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
   bool direct_a = false, direct_b = false;  // read in place rather than packed
   bool direct_c = false;  // whole tiles are written by the microkernel itself
@@ -47,7 +50,9 @@ struct Contraction {
   std::int64_t splits = 1;  // parts of one product that workers share
   bool along_batch = false;  // vectors run along the batch: codegen/contract_lanes.cpp
 
-  std::int64_t element_bytes() const { return bytes(dtype); }
+  std::int64_t element_bytes() const { return bytes(dtype); }  // a pair is as wide as an f32
+  std::int64_t steps() const { return pairs ? (k.extent + 1) / 2 : k.extent; }
+  DType panel_dtype() const { return pairs ? DType::i32 : dtype; }
   std::int64_t products() const { return batch.extent * m.extent * n.extent * k.extent; }
 };
 
@@ -67,12 +72,13 @@ void for_stretches(Emitter& e, const std::vector<Level>& levels, llvm::Value* lo
 // Every axis of the role in `point` at position `index` of the role.
 void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index);
 
-// ---- contract_pack.cpp: void pack(source, panels, from, to, k from, k to)
-// Panels of `size` positions of `role`, each k by k with its positions side by side. Positions
-// beyond `to` hold anything: they only reach elements of a tile that are thrown away.
+// ---- contract_pack.cpp: void pack(source, panels, from, to, first step of k, last)
+// Panels of `size` positions of `role`, each step by step with its positions side by side.
+// Positions beyond `to` hold anything: they only reach elements of a tile that are thrown away. Of
+// a pair beyond an odd k the second is 0.
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
                           const AxisRole& role, std::int64_t size, std::string_view name);
-// Loads of an operand's elements as the contraction's dtype.
+// Loads of an operand's elements as the contraction reads them.
 llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
                           llvm::Value* mask = nullptr);
 llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base,
@@ -82,9 +88,19 @@ DType stored_dtype(const Emitter& e, const Operand& operand);
 // place.
 void transpose(Emitter& e, std::vector<llvm::Value*>& rows);
 
-// ---- contract_micro.cpp: void micro(a, b, tile, pitch, k count, fresh)
+// ---- contract_pairs.cpp: bf16 by pairs, the first in the lower half of 32 bits
+// `lanes` pairs of what load_operand (which then does not round) or a buffer of bf16 gave; the
+// second is 0 where `both` (i1; null: everywhere) is off.
+llvm::Value* pair_up(Emitter& e, const Operand& operand, llvm::Value* first, llvm::Value* second,
+                     int lanes, llvm::Value* both);
+// `lanes` pairs from 2 · lanes elements, contiguous in memory.
+llvm::Value* load_pairs(Emitter& e, const Operand& operand, llvm::Value* address, int lanes);
+// sum + the products of both pairs, the second pair's first. What is below 2⁻¹²⁶ counts as 0.
+llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* sum);
+
+// ---- contract_micro.cpp: void micro(a, b, tile, pitch, steps, fresh)
 // tile[r · pitch + j] += Σ_k a[k][r] · b[k][j], or = where fresh is not 0. Strides of a and b in
-// elements.
+// elements; of an `a` in place as it is stored.
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
   // What is packed next is fetched into the L2 meanwhile. If `lines` > 0 there are two more

@@ -29,40 +29,48 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
           out.push_back(e.load(place(r, v), dtype, c.lanes));
       return out;
     };
-    // One k: the vectors of b first, then row by row a broadcast and its products.
+    const DType panel = c.panel_dtype(), stored = c.pairs && c.direct_a ? DType::bf16 : panel;
+    // One step of k: the vectors of b first, then row by row a broadcast and its products.
     const auto step = [&](llvm::Value* k, std::vector<llvm::Value*>& sum) {
-      llvm::Value* column = e.at(b, e.mul(k, strides.b_k), dtype);
-      llvm::Value* row = e.at(a, e.mul(k, strides.a_k), dtype);
+      llvm::Value* column = e.at(b, e.mul(k, strides.b_k), panel);
+      llvm::Value* row = e.at(a, e.mul(k, strides.a_k), stored);
       std::vector<llvm::Value*> right;
       for (std::size_t v = 0; v < vectors; ++v)
-        right.push_back(e.load(e.at(column, e.i64(static_cast<std::int64_t>(v) * c.lanes), dtype),
-                               dtype, c.lanes));
+        right.push_back(e.load(e.at(column, e.i64(static_cast<std::int64_t>(v) * c.lanes), panel),
+                               panel, c.lanes));
       for (std::size_t r = 0; r < rows; ++r) {
-        llvm::Value* x =
-            e.load(e.at(row, e.i64(static_cast<std::int64_t>(r) * strides.a_row), dtype), dtype, 1);
+        llvm::Value* at =
+            e.at(row, e.i64(static_cast<std::int64_t>(r) * strides.a_row), stored);
+        // A pair in place is aligned as one bf16 is.
+        const llvm::Align align(static_cast<std::uint64_t>(bytes(stored)));
+        llvm::Value* x = e.ir.CreateAlignedLoad(e.type(panel), at, align);
         llvm::Value* left = e.splat(x, c.lanes);
-        for (std::size_t v = 0; v < vectors; ++v)
-          sum[r * vectors + v] = e.fma(left, right[v], sum[r * vectors + v]);
+        for (std::size_t v = 0; v < vectors; ++v) {
+          llvm::Value*& s = sum[r * vectors + v];
+          s = c.pairs ? add_pairs(e, left, right[v], s) : e.fma(left, right[v], s);
+        }
       }
     };
     // Of an a that is read in place, what the next tile reads most likely: its rows along k, or the
     // next line of columns where those are contiguous and a is read but once or twice. Lines that
     // meet in one set of the L1 would push each other out.
     const std::int64_t line = 64 / c.element_bytes(), next = strides.a_row * c.rows;
-    const bool far = strides.a_row * c.element_bytes() % 4096 == 0;
+    const bool far = strides.a_row * bytes(stored) % 4096 == 0;
+    const bool along = strides.a_k == (c.pairs ? 2 : 1);
     const auto ahead = [&](llvm::Value* k) {
       if (!c.direct_a) return;
-      llvm::Value* row = e.at(a, e.mul(k, strides.a_k), dtype);
-      for (int r = 0; r < c.rows && strides.a_k == 1; ++r)
-        e.prefetch(e.at(row, e.i64(next + r * strides.a_row), dtype), false, !far);
-      for (int u = 0; u < unroll && strides.a_row == 1; ++u)
-        e.prefetch(e.at(row, e.i64(line + u * strides.a_k), dtype), false, false);
+      llvm::Value* row = e.at(a, e.mul(k, strides.a_k), stored);
+      for (int r = 0; r < c.rows && along; ++r)
+        e.prefetch(e.at(row, e.i64(next + r * strides.a_row), stored), false, !far);
+      for (int u = 0; u < unroll && strides.a_row == 1 && !c.pairs; ++u)
+        e.prefetch(e.at(row, e.i64(line + u * strides.a_k), stored), false, false);
     };
     const auto fetch_next = [&](llvm::Value* k) {
       llvm::Value* turn = e.ir.CreateUDiv(k, e.i64(unroll));
-      llvm::Value* from = e.at(arguments[6], e.mul(turn, strides.step), dtype);
+      const DType next_dtype = stored_dtype(e, c.b);
+      llvm::Value* from = e.at(arguments[6], e.mul(turn, strides.step), next_dtype);
       for (std::int64_t l = 0; l < strides.lines; ++l)
-        e.prefetch(e.at(from, e.i64(l * strides.apart), dtype), false, false);
+        e.prefetch(e.at(from, e.i64(l * strides.apart), next_dtype), false, false);
     };
     const auto turns = [&](llvm::Value* from, llvm::Value* to, int by,
                            std::span<llvm::Value* const> first, bool next = false) {

@@ -68,7 +68,9 @@ class Packer {
         extent_(role.extent),
         stored_(stored_dtype(e, operand)),
         lies_(levels_of(e, role, operand.buffer)),
-        along_k_(levels_of(e, c.k, operand.buffer)) {}
+        along_k_(levels_of(e, c.k, operand.buffer)) {
+    if (c.pairs) by_pairs();
+  }
 
   void emit(std::span<llvm::Value* const> arguments) {
     source_ = arguments[0];
@@ -78,7 +80,8 @@ class Packer {
     k_from_ = arguments[4];
     k_count_ = e_.ir.CreateSub(arguments[5], k_from_);
     const auto along_k = [&](Stretch body) {
-      for_stretches(e_, along_k_, k_from_, arguments[5], body);
+      if (!scattered_) return for_stretches(e_, along_k_, k_from_, arguments[5], body);
+      e_.loop(k_from_, arguments[5], 1, [&](llvm::Value* k) { one_pair(k, body); });
     };
     llvm::Value* rest = from_;
     if (side_by_side()) {
@@ -101,12 +104,44 @@ class Packer {
       along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
         if (side_by_side())
           return e_.loop(lo, hi, 1, [&](llvm::Value* k) { copy(p, k, base, stride, false); });
-        stride == 1 ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
+        contiguous_ ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
       });
     });
   }
 
  private:
+  // Levels by steps of two k: `next_` elements lie between the two. Where pairs span two stretches
+  // (an inner extent that is odd), each pair is a stretch of its own.
+  void by_pairs() {
+    Level& inner = along_k_.back();
+    next_ = e_.i64(inner.stride);
+    scattered_ = along_k_.size() > 1 && inner.extent % 2 != 0;
+    contiguous_ = contiguous_ && !scattered_;
+    if (!scattered_) inner = {(inner.extent + 1) / 2, 2 * inner.stride};
+  }
+  void one_pair(llvm::Value* k, Stretch body) {
+    llvm::Value* first = e_.mul(k, 2);
+    llvm::Value* offset = level_offset(e_, along_k_, first);
+    next_ = e_.ir.CreateSub(
+        level_offset(e_, along_k_, e_.min(e_.add(first, 1), e_.i64(c_.k.extent - 1))), offset);
+    body(k, e_.add(k, 1), offset, 0);
+  }
+  // Of the pair of step k the second exists; null: always.
+  llvm::Value* whole_pair(llvm::Value* k) {
+    return c_.k.extent % 2 == 0 ? nullptr : e_.ir.CreateICmpNE(k, e_.i64(c_.k.extent / 2));
+  }
+  // One step of k at `lanes` neighbouring positions, as panels hold it; beyond a mask anything.
+  llvm::Value* load(llvm::Value* from, llvm::Value* k, int lanes, llvm::Value* mask) {
+    llvm::Value* first = load_operand(e_, operand_, from, lanes, mask);
+    if (!c_.pairs) return first;
+    llvm::Value* both = whole_pair(k);
+    llvm::Value* second = load_operand(e_, operand_, second_of(from, both), lanes, mask);
+    return pair_up(e_, operand_, first, second, lanes, both);
+  }
+  llvm::Value* second_of(llvm::Value* first, llvm::Value* both) {
+    llvm::Value* next = both == nullptr ? next_ : e_.ir.CreateSelect(both, next_, e_.i64(0));
+    return e_.at(first, next, stored_);
+  }
   // Each vector of a panel is contiguous in memory.
   bool side_by_side() const {
     const std::int64_t inner = lies_.back().extent;
@@ -118,7 +153,7 @@ class Packer {
   llvm::Value* target(llvm::Value* p, llvm::Value* k, llvm::Value* i) {
     llvm::Value* panel = e_.ir.CreateMul(e_.ir.CreateSub(p, from_), k_count_);
     return e_.at(panels_, e_.add(e_.add(panel, e_.mul(e_.ir.CreateSub(k, k_from_), size_)), i),
-                 c_.dtype);
+                 c_.panel_dtype());
   }
   llvm::Value* address(llvm::Value* offset, llvm::Value* base, llvm::Value* k,
                        std::int64_t stride) {
@@ -152,8 +187,7 @@ class Packer {
       llvm::Value* from = address(
           at_once ? e_.add(start, i) : level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
       if (whole) e_.prefetch(e_.at(from, e_.i64(distance * stride), stored_));
-      e_.store(load_operand(e_, operand_, from, lanes, mask), target(p, k, e_.i64(i)), c_.dtype,
-               lanes);
+      e_.store(load(from, k, lanes, mask), target(p, k, e_.i64(i)), c_.panel_dtype(), lanes);
     }
   }
 
@@ -162,10 +196,14 @@ class Packer {
     in_parts(block, [&](llvm::Value* first, int count) {
       std::vector<llvm::Value*> offsets;
       for (int r = 0; r < count; ++r) offsets.push_back(offset_of(e_.add(e_.add(p, first), r)));
+      const std::int64_t stride = c_.pairs ? 2 : 1;
+      const DType panel = c_.panel_dtype();
       const auto row = [&](int r, llvm::Value* k, int lanes) {
-        return load_operand(
-            e_, operand_,
-            address(offsets[static_cast<std::size_t>(std::min(r, count - 1))], base, k, 1), lanes);
+        llvm::Value* from =
+            address(offsets[static_cast<std::size_t>(std::min(r, count - 1))], base, k, stride);
+        if (lanes == 1) return load(from, k, 1, nullptr);
+        return c_.pairs ? load_pairs(e_, operand_, from, lanes)
+                        : load_operand(e_, operand_, from, lanes);
       };
       const auto column = [&](llvm::Value* x) {  // the lanes that the panel has
         std::vector<int> lanes;
@@ -176,24 +214,26 @@ class Packer {
       };
       // A single row is copied by whole vectors.
       const int step = block == 1 ? c_.lanes : block;
-      llvm::Value* whole = e_.add(lo, e_.ir.CreateAnd(e_.ir.CreateSub(hi, lo), e_.i64(-step)));
+      const bool odd = c_.pairs && c_.k.extent % 2 != 0;
+      llvm::Value* end = odd ? e_.min(hi, e_.i64(c_.k.extent / 2)) : hi;
+      llvm::Value* whole = e_.add(lo, e_.ir.CreateAnd(e_.ir.CreateSub(end, lo), e_.i64(-step)));
       e_.loop(lo, whole, step, [&](llvm::Value* k) {
-        if (block == 1) return e_.store(row(0, k, step), target(p, k, first), c_.dtype, step);
+        if (block == 1) return e_.store(row(0, k, step), target(p, k, first), panel, step);
         std::vector<llvm::Value*> rows;
         for (int r = 0; r < block; ++r) {
           rows.push_back(row(r, k, block));
           if (r < count)
             e_.prefetch(
-                address(offsets[static_cast<std::size_t>(r)], base, e_.add(k, 2 * step), 1));
+                address(offsets[static_cast<std::size_t>(r)], base, e_.add(k, 2 * step), stride));
         }
         transpose(e_, rows);
         for (int i = 0; i < block; ++i)
-          e_.store(column(rows[static_cast<std::size_t>(i)]), target(p, e_.add(k, i), first),
-                   c_.dtype, count);
+          e_.store(column(rows[static_cast<std::size_t>(i)]), target(p, e_.add(k, i), first), panel,
+                   count);
       });
       e_.loop(whole, hi, 1, [&](llvm::Value* k) {
         for (int r = 0; r < count; ++r)
-          e_.store(row(r, k, 1), target(p, k, e_.add(first, r)), c_.dtype, 1);
+          e_.store(row(r, k, 1), target(p, k, e_.add(first, r)), panel, 1);
       });
     });
   }
@@ -210,9 +250,15 @@ class Packer {
                       : e_.ir.CreateInsertElement(offsets, offset, static_cast<std::uint64_t>(r));
       }
       e_.loop(lo, hi, 1, [&](llvm::Value* k) {
-        llvm::Value* x = gather_operand(e_, operand_, e_.at(source_, e_.mul(k, stride), stored_),
-                                        offsets, count);
-        e_.store(x, target(p, k, first), c_.dtype, count);
+        llvm::Value* from = e_.at(source_, e_.mul(k, stride), stored_);
+        llvm::Value* x = gather_operand(e_, operand_, from, offsets, count);
+        if (c_.pairs) {
+          llvm::Value* both = whole_pair(k);
+          llvm::Value* second =
+              gather_operand(e_, operand_, second_of(from, both), offsets, count);
+          x = pair_up(e_, operand_, x, second, count, both);
+        }
+        e_.store(x, target(p, k, first), c_.panel_dtype(), count);
       });
     });
   }
@@ -222,7 +268,10 @@ class Packer {
   const Operand& operand_;
   const std::int64_t size_, extent_;
   const DType stored_;
-  const std::vector<Level> lies_, along_k_;
+  const std::vector<Level> lies_;
+  std::vector<Level> along_k_;  // by steps of k, unless pairs are scattered
+  bool contiguous_ = along_k_.back().stride == 1, scattered_ = false;
+  llvm::Value* next_ = nullptr;  // pairs: from the first to the second, in elements
   llvm::Value *source_ = nullptr, *panels_ = nullptr, *from_ = nullptr, *to_ = nullptr;
   llvm::Value *k_from_ = nullptr, *k_count_ = nullptr;
 };

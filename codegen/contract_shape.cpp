@@ -95,8 +95,8 @@ void choose_roles(const Emitter& e, Contraction& c, AxisRole only_a, AxisRole on
   };
   // Columns are what lies contiguously in the result, unless vectors would stay mostly empty.
   if (nearest(e, only_a, out) < nearest(e, only_b, out)) exchange();
-  const Tile as_is = best_tile(e.target, c.lanes, only_a.extent, only_b.extent, c.k.extent);
-  const Tile other = best_tile(e.target, c.lanes, only_b.extent, only_a.extent, c.k.extent);
+  const Tile as_is = best_tile(e.target, c.lanes, only_a.extent, only_b.extent, c.steps());
+  const Tile other = best_tile(e.target, c.lanes, only_b.extent, only_a.extent, c.steps());
   if (other.cost * 2 < as_is.cost) exchange();
   c.m = std::move(only_a);
   c.n = std::move(only_b);
@@ -108,7 +108,7 @@ bool plain(const Emitter& e, const Contraction& c) {
 }
 
 void choose_blocks(const Emitter& e, Contraction& c) {
-  const std::int64_t size = c.element_bytes(), m = c.m.extent, n = c.n.extent, k = c.k.extent;
+  const std::int64_t size = c.element_bytes(), m = c.m.extent, n = c.n.extent, k = c.steps();
   const int out = e.argument_count() + c.result;
   const Tile tile = best_tile(e.target, c.lanes, m, n, k);
   c.rows = tile.rows;
@@ -133,15 +133,19 @@ void choose_blocks(const Emitter& e, Contraction& c) {
                       round_up(m, c.mc));
 
   // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
-  // they lie. The last rows then overlap those before them (Product::tile). b must be packed to be
-  // streamed, but for a few rows.
+  // they lie; pairs must be neighbours. The last rows then overlap those before them
+  // (Product::tile). b must be packed to be streamed, but for a few rows.
   const std::vector<Level> a_lies = levels_of(e, c.m, c.a.buffer),
                            b_lies = levels_of(e, c.n, c.b.buffer);
-  c.direct_a = c.a.casts.empty() && levels_of(e, c.k, c.a.buffer).size() == 1 &&
+  const bool as_is = c.a.casts.empty() && !c.a.rounds &&
+                     (c.pairs ? a_along.back().stride == 1 && c.k.extent % 2 == 0
+                              : stored_dtype(e, c.a) == c.dtype);
+  c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
   // Lines that are whole pages apart meet in a few sets of the caches.
-  if (a_along.back().stride * size % 4096 == 0 && k > 256) c.direct_a = false;
-  c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() &&
+  if (a_along.back().stride * bytes(stored_dtype(e, c.a)) % 4096 == 0 && k > 256) c.direct_a = false;
+  c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() && !c.pairs &&
+               stored_dtype(e, c.b) == c.dtype &&
                levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&
                even(b_lies, c.width) && b_lies.back().stride == 1;
   const std::vector<Level> across = levels_of(e, c.n, out);
@@ -170,7 +174,8 @@ void choose_along_batch(const Emitter& e, Contraction& c) {
   const Tile tile = best_tile(e.target, c.lanes, c.m.extent, c.n.extent, c.k.extent);
   const double tiled = tile.cost * k + (m + n) * k * 0.4 + 120;
   const double lanes = m * n * k * 12 / c.lanes;
-  c.along_batch = c.batch.extent >= c.lanes && lanes < tiled && c.totals.empty();
+  // Pairs: a lane's chain would have another order than a tile's.
+  c.along_batch = !c.pairs && c.batch.extent >= c.lanes && lanes < tiled && c.totals.empty();
 }
 
 }  // namespace
@@ -198,6 +203,12 @@ Contraction plan_contraction(const Emitter& e) {
   c.lanes = e.target.vector_bytes / bytes(c.dtype);
   c.a = find_operand(e, op.operands[0]);
   c.b = find_operand(e, op.operands[1]);
+  c.pairs = e.target.bf16_dot && e.kernel.type(op.operands[0]).dtype == DType::bf16;
+  for (Operand* o : {&c.a, &c.b})
+    if (c.pairs && !o->casts.empty()) {
+      o->casts.pop_back();
+      o->rounds = true;
+    }
   const std::vector<ValueId>& results = e.kernel.body().results;
   int whole = -1;
   for (std::size_t r = 0; r < results.size(); ++r) {

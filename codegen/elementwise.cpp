@@ -238,6 +238,8 @@ llvm::Value* cast(const Operation& o) {
   llvm::Type* t = o.e.type(o.to, o.lanes);
   if (o.from == o.to) return x;
   if (is_real(o.from)) {
+    if (o.to == DType::bf16) return round_to_bf16(o.e, x, o.lanes);
+    if (o.from == DType::bf16 && o.to == DType::f32) return x;
     if (is_real(o.to)) return o.to == DType::f64 ? ir.CreateFPExt(x, t) : ir.CreateFPTrunc(x, t);
     if (o.to == DType::boolean) return ir.CreateFCmpUNE(x, o.number(0));
     return ir.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {t, x->getType()},
@@ -250,6 +252,30 @@ llvm::Value* cast(const Operation& o) {
 }
 
 }  // namespace
+
+// AVX-512's instruction takes what is below 2⁻¹²⁶ as 0, as products of bf16 do, too. In integers:
+// half a unit in the last place is added, less a bit where that is even; a NaN stays one whatever
+// its bits.
+llvm::Value* round_to_bf16(Emitter& e, llvm::Value* x, int lanes) {
+  auto& ir = e.ir;
+  llvm::Type* const wide = e.type(DType::i32, lanes);
+  const auto integer = [&](std::int64_t i) { return e.integer(DType::i32, i, lanes); };
+  if (e.target.bf16_dot) {
+    const auto like = [&](llvm::Type* scalar) -> llvm::Type* {
+      if (lanes == 1) return scalar;
+      return llvm::FixedVectorType::get(scalar, static_cast<unsigned>(lanes));
+    };
+    llvm::Value* half =
+        ir.CreateBitCast(ir.CreateFPTrunc(x, like(ir.getBFloatTy())), like(ir.getInt16Ty()));
+    return ir.CreateBitCast(ir.CreateShl(ir.CreateZExt(half, wide), integer(16)), x->getType());
+  }
+  llvm::Value* bits = ir.CreateBitCast(x, wide);
+  llvm::Value* odd = ir.CreateAnd(ir.CreateLShr(bits, integer(16)), integer(1));
+  llvm::Value* up = ir.CreateAdd(bits, ir.CreateAdd(odd, integer(0x7fff)));
+  llvm::Value* rounded =
+      ir.CreateSelect(ir.CreateFCmpUNO(x, x), ir.CreateOr(bits, integer(0x400000)), up);
+  return ir.CreateBitCast(ir.CreateAnd(rounded, integer(~std::int64_t{0xffff})), x->getType());
+}
 
 llvm::Value* emit_elementwise(Emitter& e, Opcode code, std::span<llvm::Value* const> operands,
                               DType from, DType to, int lanes) {

@@ -14,9 +14,9 @@ namespace gradc {
 std::string key_of(std::string_view structure, const KernelInstance& instance,
                    const Target& target) {
   std::string key =
-      fmt::format("{} {}\n{}/{}/{}/{}/{}/{}/{} ", target.cpu, target.features, target.name,
+      fmt::format("{} {}\n{}/{}/{}/{}/{}/{}/{}/{} ", target.cpu, target.features, target.name,
                   target.vector_bytes, target.registers, target.tile_rows, target.tile_vectors,
-                  target.l1_bytes, target.l2_bytes);
+                  target.l1_bytes, target.l2_bytes, target.bf16_dot);
   key += structure;
   for (const BufferLayout& b : instance.buffers) {
     fmt::format_to(std::back_inserter(key), "\n{}", b.alias);

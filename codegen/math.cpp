@@ -39,7 +39,7 @@ llvm::Value* emit_exp(Emitter& e, llvm::Value* x) {
   // AVX-512 has an instruction that does.
   const Exponent t = split_exponent(v, v.at_least(v.at_most(x, v.f(90)), v.f(-105)));
   llvm::Value* m = v.add(t.p, v.f(1));
-  if (e.target.name == "avx512" && v.lanes == 16)
+  if (e.target.vector_bytes == 64 && v.lanes == 16)
     return e.ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {},
                                 {m, t.whole, m, e.ir.getInt16(0xffff), e.ir.getInt32(4)});
   llvm::Value* half = e.ir.CreateAShr(t.n, v.i(1));

@@ -24,9 +24,10 @@ class TargetMachine;
 namespace gradc {
 
 // How a value of a kernel stands in registers: `lanes` elements as <lanes x T>, or plain T where
-// lanes is
-// 1. f32 float, f64 double, i32, i64; a bool is i1 in registers and a byte (0 or 1) in memory.
-// Arithmetic carries no fast-math flags: each operation rounds; fma is asked for by name.
+// lanes is 1. f32 float, f64 double, i32, i64; a bool is i1 in registers and a byte (0 or 1) in
+// memory; a bf16 is the float that it stands for in registers (its lower half 0) and that float's
+// upper half in memory. Arithmetic carries no fast-math flags: each operation rounds; fma is asked
+// for by name.
 class Emitter {
  public:
   Emitter(const Program& program, const KernelInstance& instance, const Target& target,

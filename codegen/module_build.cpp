@@ -13,6 +13,7 @@ llvm::Type* Emitter::type(DType dtype, int lanes) {
   llvm::Type* scalar = nullptr;
   switch (dtype) {
     case DType::f32:
+    case DType::bf16:
       scalar = ir.getFloatTy();
       break;
     case DType::f64:
@@ -27,9 +28,8 @@ llvm::Type* Emitter::type(DType dtype, int lanes) {
     case DType::boolean:
       scalar = ir.getInt1Ty();
       break;
-    case DType::bf16:
     case DType::f16:
-      internal_error("a 16-bit real reached the emitter");
+      internal_error("an f16 reached the emitter");
   }
   return lanes == 1 ? scalar : llvm::FixedVectorType::get(scalar, static_cast<unsigned>(lanes));
 }
@@ -81,16 +81,24 @@ llvm::Value* Emitter::ceil_div(llvm::Value* a, std::int64_t b) {
 
 namespace {
 llvm::Type* stored_type(Emitter& e, DType dtype, int lanes) {
-  if (dtype != DType::boolean) return e.type(dtype, lanes);
-  llvm::Type* byte = e.ir.getInt8Ty();
-  return lanes == 1 ? byte : llvm::FixedVectorType::get(byte, static_cast<unsigned>(lanes));
+  if (dtype != DType::boolean && dtype != DType::bf16) return e.type(dtype, lanes);
+  llvm::Type* scalar = dtype == DType::boolean ? e.ir.getInt8Ty() : e.ir.getInt16Ty();
+  return lanes == 1 ? scalar : llvm::FixedVectorType::get(scalar, static_cast<unsigned>(lanes));
 }
-llvm::Value* from_stored(Emitter& e, llvm::Value* x, DType dtype) {
-  return dtype == DType::boolean ? e.ir.CreateICmpNE(x, llvm::Constant::getNullValue(x->getType()))
-                                 : x;
+llvm::Value* from_stored(Emitter& e, llvm::Value* x, DType dtype, int lanes) {
+  if (dtype == DType::boolean)
+    return e.ir.CreateICmpNE(x, llvm::Constant::getNullValue(x->getType()));
+  if (dtype != DType::bf16) return x;
+  llvm::Value* bits = e.ir.CreateZExt(x, e.type(DType::i32, lanes));
+  return e.ir.CreateBitCast(e.ir.CreateShl(bits, e.integer(DType::i32, 16, lanes)),
+                            e.type(dtype, lanes));
 }
 llvm::Value* to_stored(Emitter& e, llvm::Value* x, DType dtype, int lanes) {
-  return dtype == DType::boolean ? e.ir.CreateZExt(x, stored_type(e, dtype, lanes)) : x;
+  if (dtype == DType::boolean) return e.ir.CreateZExt(x, stored_type(e, dtype, lanes));
+  if (dtype != DType::bf16) return x;
+  llvm::Value* bits = e.ir.CreateBitCast(x, e.type(DType::i32, lanes));
+  return e.ir.CreateTrunc(e.ir.CreateLShr(bits, e.integer(DType::i32, 16, lanes)),
+                          stored_type(e, dtype, lanes));
 }
 llvm::GlobalVariable* read_only(llvm::Module& module, llvm::Constant* value, llvm::StringRef name,
                                 std::uint64_t align) {
@@ -118,12 +126,12 @@ llvm::Value* Emitter::at_byte(llvm::Value* base, std::int64_t bytes) {
 llvm::Value* Emitter::load(llvm::Value* address, DType dtype, int lanes, llvm::Value* mask) {
   llvm::Type* t = stored_type(*this, dtype, lanes);
   if (mask == nullptr)
-    return from_stored(*this, ir.CreateAlignedLoad(t, address, align_of(dtype)), dtype);
+    return from_stored(*this, ir.CreateAlignedLoad(t, address, align_of(dtype)), dtype, lanes);
   if (lanes > 1)
     return from_stored(
         *this,
         ir.CreateMaskedLoad(t, address, align_of(dtype), mask, llvm::Constant::getNullValue(t)),
-        dtype);
+        dtype, lanes);
   return gather(address, i64(0), dtype, 1, mask);
 }
 
@@ -154,13 +162,13 @@ llvm::Value* Emitter::gather(llvm::Value* base, llvm::Value* index, DType dtype,
       }
       address = ir.CreateSelect(mask, address, zero);
     }
-    return from_stored(*this, ir.CreateAlignedLoad(t, address, align_of(dtype)), dtype);
+    return from_stored(*this, ir.CreateAlignedLoad(t, address, align_of(dtype)), dtype, 1);
   }
   llvm::Value* addresses = ir.CreateGEP(stored_type(*this, dtype, 1), base, index);
   return from_stored(
       *this,
       ir.CreateMaskedGather(t, addresses, align_of(dtype), mask, llvm::Constant::getNullValue(t)),
-      dtype);
+      dtype, lanes);
 }
 
 void Emitter::scatter(llvm::Value* x, llvm::Value* base, llvm::Value* index, DType dtype, int lanes,

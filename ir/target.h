@@ -8,7 +8,7 @@
 namespace gradc {
 
 struct Target {
-  std::string name;            // "avx512", "avx2", "portable"
+  std::string name;            // "avx512_bf16", "avx512", "avx2", "portable"
   std::string cpu;             // LLVM's name: "znver4", "x86-64-v3", "generic"
   std::string features;        // LLVM's feature string; may be empty
   int vector_bytes = 64;       // of one register
@@ -16,10 +16,14 @@ struct Target {
   // contract: rows × vectors of a register tile; rows·vectors + vectors ≤ registers − 2 stays spill-free.
   int tile_rows = 8, tile_vectors = 3;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
+  // One instruction multiplies pairs of bf16 and adds both products to an f32 lane; one rounds f32
+  // to bf16.
+  bool bf16_dot = false;
 
   int lanes() const { return vector_bytes / 4; }   // of f32
 };
 
+Target avx512_bf16_target();
 Target avx512_target();
 Target avx2_target();
 Target portable_target();      // 128-bit vectors, any LLVM target

@@ -22,7 +22,11 @@ int matrix_of(const Function& f, const Op& op) {
   for (AxisId x : result)
     if (a.contains(x) && b.contains(x)) return -1;
   // A vocabulary may be larger than a batch or smaller; but parameters are arguments.
-  const auto given = [&](ValueId v) { return !f.value(v).def.valid(); };
+  const auto given = [&](ValueId v) {
+    const OpId def = f.value(v).def;
+    return !def.valid() ||
+           (f.op(def).code == Opcode::cast_ && !f.value(f.op(def).operands[0]).def.valid());
+  };
   if (given(op.operands[1]) != given(op.operands[0])) return given(op.operands[1]) ? 1 : 0;
   return f.elements(f.type(op.operands[1])) >= f.elements(f.type(op.operands[0])) ? 1 : 0;
 }

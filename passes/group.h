@@ -53,6 +53,7 @@ struct Clusters {
   std::vector<char> free_source;  // by operation: a clone that loads nothing (a mask of positions)
   std::vector<Node> nodes;
   std::vector<Uses> uses;  // by value
+  std::vector<std::uint32_t> products;  // by value: how often contractions read it
   static constexpr std::uint32_t none = UINT32_MAX;
 
   std::uint32_t find(std::uint32_t node) const;  // where it moved to
@@ -61,7 +62,8 @@ struct Clusters {
 // The operand's index that must be an argument of the kernel: read from memory before the kernel
 // starts.
 bool reads_memory(const Function& f, const Clusters& c, const Op& op, std::size_t operand);
-// A contraction's operand that is a cast of something in memory: the cast moves into the kernel.
+// A contraction's operand that is a cast of something in memory: the cast moves into the kernel,
+// unless another contraction reads it, too.
 bool is_absorbed_cast(const Function& f, const Clusters& c, ValueId operand);
 bool is_address(Opcode code);  // a view or read that can be the addressing of a load
 

@@ -160,6 +160,7 @@ bool reads_memory(const Function& f, const Clusters& c, const Op& op, std::size_
 bool is_absorbed_cast(const Function& f, const Clusters& c, ValueId operand) {
   OpId def = f.value(operand).def;
   if (!def.valid() || f.op(def).code != Opcode::cast_) return false;
+  if (c.products[operand.index] > 1) return false;
   ValueId x = f.op(def).operands[0];
   for (def = f.value(x).def; def.valid(); def = f.value(x).def) {
     if (c.fate[def.index] != Fate::view) return false;

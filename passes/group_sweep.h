@@ -19,6 +19,10 @@ class Sweep {
     c_.owner.assign(f.ops.size(), Clusters::none);
     c_.free_source.assign(f.ops.size(), 0);
     c_.uses.resize(f.values.size());
+    c_.products.assign(f.values.size(), 0);
+    for (const Op& op : f.ops)
+      if (op.code == Opcode::contract_)
+        for (ValueId v : op.operands) ++c_.products[v.index];
     work_.assign(f.values.size(), 0);
     loads_.assign(f.values.size(), 0);
     epilogue_.assign(f.values.size(), 0);

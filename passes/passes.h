@@ -40,6 +40,12 @@ Program add_update(const Program& program, bool fused = true);
 // as %squares and adds. passes/norm.cpp tells which.
 Program spread_norm(const Program& program);
 
+// What the operands of contractions are rounded to.
+enum class Precision : std::uint8_t { f32, bf16 };
+
+// Rounds the operands of f32 contractions to bf16, by casts (passes/precision.cpp).
+Program lower_precision(const Program& program);
+
 // Forms kernels inside each function: launches of definitions (Family, ir/verify.cpp), which are shared by
 // structure; what is left beside launches and calls are views, `concat` and `flat`.
 Program group(const Program& program, const Target& target);

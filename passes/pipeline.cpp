@@ -96,6 +96,10 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   // behind this, so that what is computed again stays apart from the first time.
   then("unfuse", [](const Program& x) -> Result<Program> { return unfuse(x, false); });
   then("simplify", simplified);
+  if (options.precision == Precision::bf16) {
+    then("precision", [](const Program& x) -> Result<Program> { return lower_precision(x); });
+    then("simplify", simplified);
+  }
   if (options.memory_budget > 0 && (options.entry == "step" || options.entry == "grad"))
     then("recompute", [&](const Program& x) {
       return recompute(
@@ -122,6 +126,7 @@ const std::vector<PassInfo>& pass_list() {
       {"unfuse", "put the definitions of fused operations in their places"},
       {"differentiate", "add @grad, the gradient of @loss by its parameters"},
       {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
+      {"precision", "round the operands of contractions to bf16"},
       {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
       {"chunk", "run a loss over a large vocabulary in chunks of rows"},
       {"norm", "add up the gradient's norm where the gradients are made"},
@@ -144,6 +149,7 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
         return failure(Exit::text, std::move(why));
       return add_update(program);
     }
+    if (pass == "precision") return lower_precision(program);
     if (pass == "recompute") return recompute_turns(program, recomputable_turns(program));
     if (pass == "chunk") return chunk(program, target);
     if (pass == "norm") return spread_norm(program);

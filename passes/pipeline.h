@@ -17,6 +17,7 @@ struct Pipeline {
   std::string_view entry = "step";        // what `plan` plans
   FuseOptions fuse;                       // what is not looked for
   ChunkOptions chunks;                    // of the loss
+  Precision precision = Precision::f32;
   std::int64_t memory_budget = 0;         // bytes of activations of @step or @grad; 0: none
   bool verify = true;                     // after every pass, with the claims of what is fused
   std::vector<Remark>* remarks = nullptr; // what was decided and why

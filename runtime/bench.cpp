@@ -107,7 +107,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   if (!model) return model.failure();
   const double frontend_s = since(begin);
   Result<std::unique_ptr<Session>> opened =
-      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .eval = false, .fuse = *chosen_fusion(common), .cache = chosen_cache(common), .memory_budget = *budget});
+      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .eval = false, .fuse = *chosen_fusion(common), .precision = chosen_precision(common), .cache = chosen_cache(common), .memory_budget = *budget});
   if (!opened) return opened.failure();
   Session& s = **opened;
   const double compile_s = since(begin);   // the arenas are mapped by now, but nothing has touched them
@@ -176,6 +176,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   j.add("init_s", round(init_s, 1000));
   j.add("threads", chosen_threads(common));
   j.add("target", target->name);
+  j.add("precision", common.precision);
   const PlanSummary& plan = step.summary();
   j.add("activations", plan.bytes[index(Arena::activations)]);
   j.add("kernels", plan.kernels);

@@ -24,6 +24,8 @@ constexpr const char* exits =
     "\nExit codes: 0 ok; 1 the text or IR is wrong; 2 flags, names, limits; 3 a file, its content, or memory;\n"
     "4 the numbers (NaN); 5 a check did not hold; 70 a fault of gradc; 130, 143 after SIGINT, SIGTERM.";
 
+constexpr const char* target_names = "avx512_bf16, avx512, avx2 or portable";
+
 struct Verb {
   CLI::App* app;
   std::function<int()> run;
@@ -41,10 +43,16 @@ void add_model(CLI::App& app, Common& c, const char* what) {
   add_fusion(app, c);
 }
 
+void add_precision(CLI::App& app, Common& c) {
+  app.add_option("--precision", c.precision, "bf16: the operands of products are rounded to it; sums and all else stay f32")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+}
+
 void add_machine(CLI::App& app, Common& c) {
   app.add_option("--threads", c.threads, "workers; results never depend on it (default: all processors)")->check(CLI::Range(1, 1024));
-  app.add_option("--target", c.target, "avx512, avx2 or portable (default: the best that runs here)");
-  app.add_option("--precision", c.precision, "of the arithmetic")->check(CLI::IsMember({"f32"}));
+  app.add_option("--target", c.target, fmt::format("{} (default: the best that runs here)", target_names));
+  add_precision(app, c);
   app.add_flag("--no-cache", c.no_cache, "compile every kernel; do not read or write $GRADC_CACHE_DIR (default: ~/.cache/gradc)");
 }
 
@@ -104,7 +112,7 @@ Verb check_verb(CLI::App& root) {
   auto passes = std::make_shared<bool>(false);
   app->add_flag("--passes", *passes, "instead: the training step in the interpreter, before and behind each pass, at the smallest sizes");
   add_seed(*app, *c);
-  app->add_option("--target", c->target, "avx512, avx2 or portable");
+  app->add_option("--target", c->target, target_names);
   return {app, [c, passes] { return *passes ? check_passes(*c) : check(*c); }};
 }
 
@@ -123,7 +131,8 @@ Verb dump_verb(CLI::App& root) {
   app->add_flag("--remarks", o->remarks, "instead: what was decided, and why not, with file and line");
   add_fusion(*app, *c);
   add_budget(*app, *c);
-  app->add_option("--target", c->target, "avx512, avx2 or portable");
+  add_precision(*app, *c);
+  app->add_option("--target", c->target, target_names);
   return {app, [c, o, app] {
             if (!o->list_stages && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE, or --list-stages"));
             return dump(*c, *o);
@@ -138,7 +147,7 @@ Verb opt_verb(CLI::App& root) {
   app->add_option("--passes", o->passes, "names separated by commas; empty: parse, verify and print")->expected(0, 1);
   app->add_flag("--list", o->list, "print the passes, one a line");
   app->add_flag("--brief", o->brief, "print without locations");
-  app->add_option("--target", c->target, "avx512, avx2 or portable");
+  app->add_option("--target", c->target, target_names);
   return {app, [c, o, app] {
             if (!o->list && c->file.empty()) return report({}, failure(Exit::usage, app->get_name() + " needs a FILE ('-' is stdin), or --list"));
             return opt(*c, *o);

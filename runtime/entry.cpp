@@ -108,7 +108,7 @@ Result<std::unique_ptr<Session>> Session::open(const Program& program, const Opt
 }
 
 Pipeline Session::pipeline(std::string_view entry) const {
-  return {.target = options_.target, .entry = entry, .fuse = options_.fuse, .chunks = options_.chunks, .memory_budget = options_.memory_budget};
+  return {.target = options_.target, .entry = entry, .fuse = options_.fuse, .chunks = options_.chunks, .precision = options_.precision, .memory_budget = options_.memory_budget};
 }
 
 Result<Done> Session::allocate(std::int64_t activations) {

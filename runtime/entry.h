@@ -59,6 +59,7 @@ class Session {
     bool eval = true;               // @eval
     FuseOptions fuse{};             // what is not fused
     ChunkOptions chunks{};          // of the loss
+    Precision precision = Precision::f32;
     std::string cache{};            // directory of compiled kernels; empty: none
     std::int64_t memory_budget = 0; // bytes of @step's activations; 0: none
   };

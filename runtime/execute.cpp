@@ -71,7 +71,7 @@ std::vector<std::string> result_names(const Program& p, const Function& f) {
 }
 
 Result<Arrays> compiled(const Program& program, std::string_view function, const Arrays& arguments, const ExecuteOptions& options) {
-  Result<Entry> entry = Entry::plan(program, {.target = options.target, .entry = function, .fuse = options.fuse});
+  Result<Entry> entry = Entry::plan(program, {.target = options.target, .entry = function, .fuse = options.fuse, .precision = options.precision});
   if (!entry) return entry.failure();
   const Program& p = entry->program();
   const Function& f = entry->function();
@@ -120,8 +120,11 @@ Result<Arrays> execute(const Program& program, std::string_view function, const 
   if (!options.interpret) return compiled(program, function, arguments, options);
   const Program* p = &program;
   Program made;
-  if (!program.find(function).valid() && program.find("loss").valid()) {
-    Result<Program> grad = run_pipeline(program, {.target = options.target, .until = Stage::grad, .fuse = options.fuse});
+  // Casts to bf16 are there once kernels are.
+  const bool rounds = options.precision != Precision::f32;
+  if (rounds || (!program.find(function).valid() && program.find("loss").valid())) {
+    Result<Program> grad = run_pipeline(program, {.target = options.target, .until = rounds ? Stage::grouped : Stage::grad,
+                                                  .entry = function, .fuse = options.fuse, .precision = options.precision});
     if (!grad) return grad.failure();
     made = std::move(*grad);
     p = &made;

@@ -10,6 +10,7 @@
 #include "ir/program.h"
 #include "ir/target.h"
 #include "passes/fuse.h"
+#include "passes/passes.h"
 #include "runtime/arguments.h"
 #include "runtime/step.h"
 
@@ -20,6 +21,7 @@ struct ExecuteOptions {
   Target target;
   int threads = 1;
   FuseOptions fuse = {};
+  Precision precision = Precision::f32;
   std::string cache = {};       // directory of compiled kernels; empty: none
 };
 

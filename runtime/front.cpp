@@ -45,8 +45,12 @@ Result<LowerOptions> lower_options(const Common& common) {
 Result<Target> chosen_target(const Common& common) {
   Target t = host_target();
   if (!common.target.empty() && !target_by_name(common.target, t))
-    return failure(Exit::usage, fmt::format("unknown target `{}`: avx512, avx2 or portable", common.target));
+    return failure(Exit::usage, fmt::format("unknown target `{}`: avx512_bf16, avx512, avx2 or portable", common.target));
   return t;
+}
+
+Precision chosen_precision(const Common& common) {
+  return common.precision == "bf16" ? Precision::bf16 : Precision::f32;
 }
 
 Result<FuseOptions> chosen_fusion(const Common& common) {

@@ -38,6 +38,7 @@ Result<ModelFile> load_model(const Common& common, Sources& sources, const Lower
 Result<std::string> read_text(const std::string& path);   // exit 3; '-' is stdin
 Result<LowerOptions> lower_options(const Common& common); // parses --set; exit 2
 Result<Target> chosen_target(const Common& common);       // exit 2
+Precision chosen_precision(const Common& common);
 Result<FuseOptions> chosen_fusion(const Common& common);  // parses --no-fuse; exit 2
 // Whether every expectation of the model holds; else where not, with the reason that fusion gives.
 Result<Done> check_expectations(const Model& model, const FuseOptions& fuse);

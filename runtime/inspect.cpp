@@ -96,7 +96,7 @@ Result<std::string> dump_text(const Common& common, const DumpOptions& o, Source
   Result<std::int64_t> budget = chosen_budget(common);
   if (!budget) return budget.failure();
   std::vector<Remark> remarks;
-  Pipeline pipeline{.target = *target, .until = row->until, .fuse = *chosen_fusion(common), .memory_budget = *budget, .remarks = &remarks};
+  Pipeline pipeline{.target = *target, .until = row->until, .fuse = *chosen_fusion(common), .precision = chosen_precision(common), .memory_budget = *budget, .remarks = &remarks};
   const bool trains = model->model.program.find("loss").valid();
   if (o.remarks) pipeline.until = trains ? Stage::plan : Stage::fused;
   Program behind;

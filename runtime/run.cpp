@@ -165,7 +165,7 @@ int run(const Common& common, const RunOptions& options) {
   if (!target) return report(sources, target.failure());
   Result<FuseOptions> fusion = chosen_fusion(common);
   if (!fusion) return report(sources, fusion.failure());
-  const ExecuteOptions how{.interpret = options.interpret, .target = *target, .threads = chosen_threads(common), .fuse = *fusion, .cache = chosen_cache(common)};
+  const ExecuteOptions how{.interpret = options.interpret, .target = *target, .threads = chosen_threads(common), .fuse = *fusion, .precision = chosen_precision(common), .cache = chosen_cache(common)};
   bool written = true;
   Result<Done> done = common.file.ends_with(".grad") ? run_model(common, options, sources, how, written)
                                                      : run_ir(common, options, sources, how, written);

@@ -37,7 +37,7 @@ Result<Done> sample_text(Common& common, SampleVerbOptions o, Sources& sources, 
   if (!model) return model.failure();
   sources = model->sources;
   Result<std::unique_ptr<Session>> session =
-      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .train = false, .fuse = *chosen_fusion(common), .cache = chosen_cache(common)});
+      Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .train = false, .fuse = *chosen_fusion(common), .precision = chosen_precision(common), .cache = chosen_cache(common)});
   if (!session) return session.failure();
   Session& s = **session;
   std::vector<BundleValues<float>> parts;

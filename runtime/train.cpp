@@ -130,6 +130,7 @@ Result<Done> save(Run& run, std::int64_t step) {
   json.add("model", run.common.file);
   json.add("set", set);
   json.add("seed", run.common.seed);
+  json.add("precision", run.common.precision);
   json.add("step", step);
   // Of what `dump --stage=ast` prints: the same on any machine, whatever built gradc.
   json.add("program", fmt::format("{:016x}", fnv1a(print_model(*run.model.file))));
@@ -172,7 +173,8 @@ void introduce(const Run& run) {
   for (std::size_t i = 0; i < std::min<std::size_t>(plan.at_peak.size(), 10); ++i)
     fmt::print(stderr, "             {} {} {}\n", i == 0 ? "at the peak:" : "            ",
                human_bytes(plan.at_peak[i].bytes), plan.at_peak[i].value);
-  fmt::print(stderr, "target       {}, {} threads\n", host_target().name, chosen_threads(run.common));
+  fmt::print(stderr, "target       {}, {} threads, {}\n", chosen_target(run.common)->name, chosen_threads(run.common),
+             run.common.precision);
   fmt::print(stderr, "step         {} launches of {} kernels; passes {:.0f} ms, LLVM {:.0f} ms, link {:.0f} ms\n",
              plan.launches, plan.kernels, 1e3 * run.session->passes_s, 1e3 * run.session->report.llvm_s,
              1e3 * run.session->report.link_s);
@@ -285,7 +287,7 @@ Result<Run> prepare(const Common& common, const TrainOptions& options, Sources& 
   if (!budget) return budget.failure();
   Result<std::unique_ptr<Session>> session = Session::open(
       model->model.program,
-      {.target = *target, .threads = chosen_threads(common), .fuse = *chosen_fusion(common), .cache = chosen_cache(common), .memory_budget = *budget});
+      {.target = *target, .threads = chosen_threads(common), .fuse = *chosen_fusion(common), .precision = chosen_precision(common), .cache = chosen_cache(common), .memory_budget = *budget});
   if (!session) return session.failure();
   Run run{common, options, std::move(*model), *inputs, std::move(*corpus), std::move(*session), nullptr, nullptr, 0, 0};
   run.steps = run.model.model.program.training.steps;

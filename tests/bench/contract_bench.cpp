@@ -1,6 +1,8 @@
 // Owns the measurement of contraction kernels: GFLOP/s with one and two workers beside what the
 // machine's multiply-add units give in the same run. With --own-time workers are timed by what they
-// compute themselves, which a busy machine disturbs less. Built on demand: ninja contract_bench.
+// compute themselves, which a busy machine disturbs less. With --bf16=xy products are of bf16; an
+// operand that is not named is f32 in memory and rounded in the kernel. Built on demand: ninja
+// contract_bench.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -31,21 +33,27 @@ struct Built {
   double flops = 2;
 };
 
-Built build(const Shape& s) {
+// What of bf16 there is: null, or the operands that are so in memory.
+Built build(const Shape& s, const std::string* halves) {
   Built out;
   for (const auto& [letter, extent] : s.extent) out.flops *= static_cast<double>(extent);
   Function f;
   f.name = out.program.intern("k");
   f.family = Family::contract;
   Builder b(out.program, f);
-  const auto type = [&](const std::string& axes) {
-    Type t;
+  const auto type = [&](const std::string& axes, DType dtype = DType::f32) {
+    Type t{.dtype = dtype};
     for (char l : axes)
       for (const auto& [letter, extent] : s.extent)
         if (letter == l) t.axes.push_back(b.axis(std::string(1, l), extent));
     return t;
   };
-  const ValueId x = b.argument(type(s.x)), y = b.argument(type(s.y));
+  const auto operand = [&](const std::string& axes, char name) {
+    const bool half = halves != nullptr && halves->find(name) != std::string::npos;
+    const ValueId v = b.argument(type(axes, half ? DType::bf16 : DType::f32));
+    return halves == nullptr ? v : b.cast(v, DType::bf16);
+  };
+  const ValueId x = operand(s.x, 'x'), y = operand(s.y, 'y');
   const AxisList axes = type(s.out).axes;
   std::vector<ValueId> results;
   if (s.behind == Shape::residual) {
@@ -84,7 +92,8 @@ Built build(const Shape& s) {
   return out;
 }
 
-int measure(const std::string& only, const Target& target, bool own_time, bool cold) {
+int measure(const std::string& only, const Target& target, bool own_time, bool cold,
+            const std::string* halves) {
   std::vector<Shape> shapes;
   const auto add = [&](std::string name, std::string x, std::string y, std::string out,
                        std::vector<std::pair<char, std::int64_t>> extent,
@@ -149,7 +158,7 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
              top[0], top[1]);
   for (const Shape& s : shapes) {
     if (s.name.find(only) == std::string::npos) continue;
-    const Built built = build(s);
+    const Built built = build(s, halves);
     const auto start = Clock::now();
     Result<Compiled> compiled = compile(built.program, built.instance, target);
     const double compile_ms = std::chrono::duration<double>(Clock::now() - start).count() * 1e3;
@@ -200,16 +209,21 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
 
 int main(int argc, char** argv) {
   std::string only;
-  bool own_time = false, cold = false;
+  bool own_time = false, cold = false, bf16 = false;
+  std::string halves;
   Target target = host_target();
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--help") {
-      fmt::print("contract_bench [--target=NAME] [--own-time] [--cold] [PART OF A SHAPE'S NAME]\n");
+      fmt::print(
+          "contract_bench [--target=NAME] [--own-time] [--cold] [--bf16=xy] [PART OF A SHAPE'S NAME]\n");
       return 0;
     }
     if (argument.rfind("--target=", 0) == 0) {
       if (!target_by_name(argument.substr(9), target)) return 2;
+    } else if (argument.rfind("--bf16=", 0) == 0) {
+      bf16 = true;
+      halves = argument.substr(7);
     } else if (argument == "--own-time") {
       own_time = true;
     } else if (argument == "--cold") {
@@ -218,5 +232,5 @@ int main(int argc, char** argv) {
       only = argument;
     }
   }
-  return measure(only, target, own_time, cold);
+  return measure(only, target, own_time, cold, bf16 ? &halves : nullptr);
 }

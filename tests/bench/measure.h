@@ -138,7 +138,7 @@ __attribute__((target("avx2,fma"))) inline void chains_256() {
   }
 }
 inline double peak(Pair& pair, int workers) {
-  const bool wide = host_target().name == "avx512";
+  const bool wide = host_target().vector_bytes == 64;
   const double flops = 2.0 * 12 * (wide ? 16 : 8) * (1 << 20) * workers;
   const auto chains = [&](int) { wide ? chains_512() : chains_256(); };
   return flops / fastest([&] { return pair.run(workers, chains); }) * 1e-9;

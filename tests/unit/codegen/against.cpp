@@ -26,7 +26,7 @@ std::string difference(const Array& got, const Array& expected, const Tolerance&
   for (std::size_t i = 0; i < expected.integer.size(); ++i)
     if (got.integer[i] != expected.integer[i])
       return fmt::format("element {} is {}, not {}", i, got.integer[i], expected.integer[i]);
-  const bool single = expected.dtype == DType::f32;
+  const bool single = expected.dtype == DType::f32, half = expected.dtype == DType::bf16;
   double largest = 0;
   for (double x : expected.real)
     if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
@@ -35,9 +35,9 @@ std::string difference(const Array& got, const Array& expected, const Tolerance&
                  e = single ? static_cast<double>(static_cast<float>(expected.real[i]))
                             : expected.real[i];
     if (std::isnan(e) ? std::isnan(g) : g == e) continue;
-    const int digits = single ? 23 : 52, least = single ? -126 : -1022;
+    const int digits = half ? 7 : single ? 23 : 52, least = single || half ? -126 : -1022;
     // A result beyond the largest float may round either way within the tolerance.
-    const double size = std::isfinite(e) ? e : (single ? 0x1p127 : 0x1p1023);
+    const double size = std::isfinite(e) ? e : (single || half ? 0x1p127 : 0x1p1023);
     const int exponent = size == 0 ? least : std::max(std::ilogb(size), least);
     const double allowed =
         tolerance.ulps * std::ldexp(1.0, exponent - digits) + tolerance.absolute * largest;
@@ -73,8 +73,11 @@ void check_kernel_against_interpreter(const Program& program, const Trial& trial
   const Result<std::vector<Array>> expected = evaluate(program, id, arguments);
   if (!expected.ok()) FAIL(expected.failure().diagnostics[0].message);
   static std::size_t turn = 0;
-  std::vector<Target> targets = runnable_targets();
-  if (targets.size() > 2 && !trial.every_target)
+  const bool halves = std::any_of(f.values.begin(), f.values.end(), [](const Value& v) {
+    return v.type.dtype == DType::bf16;
+  });
+  std::vector<Target> targets = halves ? bf16_targets() : runnable_targets();
+  if (!halves && targets.size() > 2 && !trial.every_target)
     targets.erase(targets.begin() + 1 + static_cast<std::ptrdiff_t>(turn++ % 2));
   for (const Target& target : targets)
     for (int way : trial.layouts) {

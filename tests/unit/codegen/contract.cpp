@@ -23,6 +23,7 @@ struct Case {
   std::string x_order = "", y_order = "", out_order = "";
   DType dtype = DType::f32;
   std::int64_t slack = 0;
+  std::string rounded = "";  // "x", "y", "xy": f32 in memory, cast to bf16 in the kernel
 };
 
 BufferLayout order_by_letters(const Function& f, const Type& type, const std::string& axes,
@@ -44,15 +45,20 @@ Built build(const Case& c) {
   f.family = Family::contract;
   {
     Builder b(out.program, f);
-    const auto type = [&](const std::string& axes) {
-      Type t{.dtype = c.dtype};
+    const auto type = [&](const std::string& axes, DType dtype) {
+      Type t{.dtype = dtype};
       for (char l : axes)
         for (const auto& [name, extent] : c.extent)
           if (name == l) t.axes.push_back(b.axis(std::string(1, l), extent));
       return t;
     };
-    const ValueId x = b.argument(type(c.x), "x"), y = b.argument(type(c.y), "y");
-    const ValueId r = b.contract(x, y, type(c.out).axes);
+    const auto stored = [&](char operand) {
+      return c.rounded.find(operand) == std::string::npos ? c.dtype : DType::f32;
+    };
+    const ValueId x = b.argument(type(c.x, stored('x')), "x"),
+                  y = b.argument(type(c.y, stored('y')), "y");
+    const ValueId r =
+        b.contract(b.cast(x, c.dtype), b.cast(y, c.dtype), type(c.out, DType::f32).axes);
     b.finish(std::vector<ValueId>{r});
     out.instance.buffers = {order_by_letters(f, f.type(x), c.x, c.x_order, c.slack),
                             order_by_letters(f, f.type(y), c.y, c.y_order, c.slack),
@@ -63,8 +69,9 @@ Built build(const Case& c) {
   return out;
 }
 
-// Σ in ascending order of the summed axes as x lists them, by one chain in the contraction's dtype.
-Array chain(const Case& c, const Array& x, const Array& y, bool fused) {
+// Σ in ascending order of the summed axes as x lists them, by one chain in the contraction's dtype;
+// in pairs the second of two comes first.
+Array chain(const Case& c, const Array& x, const Array& y, bool fused, bool pairs = false) {
   std::string letters = c.out;
   for (char l : c.x)
     if (c.out.find(l) == std::string::npos) letters += l;
@@ -83,12 +90,12 @@ Array chain(const Case& c, const Array& x, const Array& y, bool fused) {
   strides(c.x, x_stride);
   strides(c.y, y_stride);
   for (std::size_t i = 0; i < c.out.size(); ++i) extents.push_back(extent[i]);
-  Array out = Array::zeros(c.dtype, extents);
+  Array out = Array::zeros(c.dtype == DType::bf16 ? DType::f32 : c.dtype, extents);
   std::int64_t inner = 1;
   for (std::size_t i = c.out.size(); i < letters.size(); ++i) inner *= extent[i];
   std::vector<std::int64_t> at(letters.size());
   for (double& result : out.real) {
-    float sum = 0;
+    float sum = 0, held = 0;
     double wide = 0;
     for (std::int64_t k = 0; k < inner; ++k) {
       std::int64_t xi = 0, yi = 0;
@@ -98,7 +105,16 @@ Array chain(const Case& c, const Array& x, const Array& y, bool fused) {
       }
       const double a = x.real[static_cast<std::size_t>(xi)],
                    b = y.real[static_cast<std::size_t>(yi)];
-      if (c.dtype == DType::f64)
+      if (c.dtype == DType::bf16) {  // products are exact
+        const float product = static_cast<float>(round_to(a, c.dtype)) *
+                              static_cast<float>(round_to(b, c.dtype));
+        if (pairs && k % 2 == 0 && k + 1 < inner)
+          held = product;
+        else if (pairs && k % 2 == 1)
+          sum = sum + product + held;
+        else
+          sum = sum + product;
+      } else if (c.dtype == DType::f64)
         wide = fused ? std::fma(a, b, wide) : wide + a * b;
       else
         sum = fused ? std::fma(static_cast<float>(a), static_cast<float>(b), sum)
@@ -130,7 +146,7 @@ void check(const Case& c, const Target& target, std::vector<int> workers = {1, 2
   const Function& f = built.program.functions[0];
   const Array x = random_array(f, f.type(f.body().arguments[0]), 1),
               y = random_array(f, f.type(f.body().arguments[1]), 2);
-  const Array expected = chain(c, x, y, target.name != "portable");
+  const Array expected = chain(c, x, y, target.name != "portable", target.bf16_dot);
   Execution execution(built.program, built.instance, target);
   for (int w : workers) {
     INFO("workers ", w);
@@ -232,6 +248,47 @@ TEST_CASE("f64") {
   }
 }
 
+TEST_CASE("bf16: the same bits from every layout, tile and block") {
+  for (Target target : bf16_targets())
+    for (const std::string rounded : {"", "xy"}) {
+      const auto bf16 = [&](Case c, std::vector<int> workers) {
+        c.dtype = DType::bf16;
+        c.rounded = rounded;
+        check(c, target, workers);
+      };
+      const bool all = target.bf16_dot;
+      for (std::int64_t n : {1, 7, 17, 100}) {
+        if (!all) continue;
+        bf16({"mk", "kn", "mn", {{'m', n}, {'k', 19}, {'n', 50}}}, {2});
+        bf16({"mk", "kn", "mn", {{'m', 21}, {'k', n}, {'n', 35}}}, {1});
+        bf16({"mk", "nk", "mn", {{'m', 37}, {'k', 64}, {'n', n}}}, {3});
+      }
+      bf16({"mk", "kn", "mn", {{'m', 64}, {'k', 40}, {'n', 96}}}, {1, 2, 3});
+      for (const std::string a : {"mk", "km"})
+        for (const std::string b : {"kn", "nk"})
+          if (all || a == "mk")
+            bf16({"mk", "kn", "mn", {{'m', 37}, {'k', 50}, {'n', 70}}, a, b, "mn", {}, 3}, {2});
+      // Pairs within and across the stretches of a k of two axes; batches; many short products.
+      for (std::int64_t e : {10, 7}) {
+        if (!all && e == 10) continue;
+        const std::vector<std::pair<char, std::int64_t>> extent{
+            {'b', 3}, {'h', 3}, {'t', 21}, {'s', 19}, {'e', e}};
+        bf16({"bthe", "hes", "bts", extent, "bhte"}, {3});
+        bf16({"bthe", "hes", "bts", extent, "ehtb", "she"}, {1});
+        bf16({"bthe", "bshe", "bhts", extent}, {2});
+        bf16({"bhts", "bshe", "bthe", extent, "tbsh", "ehsb"}, {2});
+      }
+      bf16({"bk", "bk", "b", {{'b', 40}, {'k', 37}}}, {2});
+      bf16({"mk", "kn", "mn", {{'m', 9}, {'k', 0}, {'n', 20}}}, {1});
+      if (!all) continue;
+      bf16({"mk", "kn", "mn", {{'m', 21}, {'k', 4501}, {'n', 55}}}, {2});
+      target.l2_bytes = 4 << 10;
+      bf16({"mk", "kn", "mn", {{'m', 75}, {'k', 131}, {'n', 130}}}, {1, 3});
+      bf16({"km", "nk", "mn", {{'m', 130}, {'k', 260}, {'n', 75}}}, {2});
+      target.l2_bytes = avx512_target().l2_bytes;
+    }
+}
+
 TEST_CASE("nothing to add is zero, and nothing to compute is left alone") {
   for (const Target& target : runnable_targets()) {
     check({"mk", "kn", "mn", {{'m', 9}, {'k', 0}, {'n', 20}}}, target, {2});
@@ -250,8 +307,10 @@ TEST_CASE("the microkernel keeps its accumulators in registers") {
                          {"mk", "kn", "mn", {{'m', 100}, {'k', 100}, {'n', 100}}},
                          {"mk", "kn", "mn", {{'m', 14}, {'k', 100}, {'n', 32}}},
                          {"k", "kn", "n", {{'k', 384}, {'n', 1536}}}};
-  for (const Target& target : {avx512_target(), avx2_target(), portable_target()})
-    for (const Case& c : shapes) {
+  for (const Target& target :
+       {avx512_bf16_target(), avx512_target(), avx2_target(), portable_target()})
+    for (Case c : shapes) {
+      if (target.bf16_dot) c.dtype = DType::bf16;
       INFO(describe(c, target));
       const Built built = build(c);
       const Result<std::string> text = asm_text(built.program, built.instance, target);
@@ -259,7 +318,9 @@ TEST_CASE("the microkernel keeps its accumulators in registers") {
       const std::size_t begin = text->find("\nmicro:");
       REQUIRE(begin != std::string::npos);
       const std::string micro = text->substr(begin, text->find(".Lfunc_end", begin) - begin);
-      const std::string fma = target.name == "portable" ? "mulps" : "vfmadd";
+      const std::string fma = target.name == "portable" ? "mulps"
+                              : target.bf16_dot         ? "vdpbf16ps"
+                                                        : "vfmadd";
       CHECK(micro.find(fma) != std::string::npos);
       std::size_t line = 0;
       while (line < micro.size()) {

@@ -51,6 +51,9 @@ void put(std::byte* to, DType dtype, const Array& from, std::int64_t i) {
       return write(from.integer[k]);
     case DType::boolean:
       return write(static_cast<std::uint8_t>(from.integer[k] != 0));
+    case DType::bf16:
+      return write(static_cast<std::uint16_t>(
+          std::bit_cast<std::uint32_t>(static_cast<float>(from.real[k])) >> 16));
     default:
       FAIL("a dtype that no kernel holds");
   }
@@ -77,6 +80,10 @@ void get(const std::byte* from, DType dtype, Array& to, std::int64_t i) {
       return;
     case DType::boolean:
       to.integer[k] = read(std::uint8_t{});
+      return;
+    case DType::bf16:
+      to.real[k] = static_cast<double>(
+          std::bit_cast<float>(static_cast<std::uint32_t>(read(std::uint16_t{})) << 16));
       return;
     default:
       FAIL("a dtype that no kernel holds");
@@ -130,9 +137,15 @@ Fenced scratch(std::int64_t bytes) {
 std::vector<Target> runnable_targets() {
   std::vector<Target> out;
   const std::string best = host_target().name;
-  if (best == "avx512") out.push_back(avx512_target());
+  if (best.starts_with("avx512")) out.push_back(avx512_target());
   if (best != "portable") out.push_back(avx2_target());
   out.push_back(portable_target());
+  return out;
+}
+
+std::vector<Target> bf16_targets() {
+  std::vector<Target> out = runnable_targets();
+  if (host_target().bf16_dot) out.insert(out.begin(), avx512_bf16_target());
   return out;
 }
 
@@ -238,7 +251,10 @@ Array random_array(const Function& f, const Type& type, std::uint64_t seed) {
     state ^= state << 17;
     return state >> 11;
   };
-  for (double& x : out.real) x = static_cast<float>(static_cast<double>(next()) * 0x1p-52 - 1);
+  for (double& x : out.real) {
+    x = static_cast<float>(static_cast<double>(next()) * 0x1p-52 - 1);
+    if (type.dtype == DType::bf16) x = round_to(x, DType::bf16);
+  }
   for (std::int64_t& x : out.integer)
     x = type.dtype == DType::boolean ? static_cast<std::int64_t>(next() % 2)
                                      : static_cast<std::int64_t>(next() % 7) - 3;

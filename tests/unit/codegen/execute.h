@@ -16,6 +16,9 @@ namespace gradc::testing {
 // Targets that this machine runs, best first.
 std::vector<Target> runnable_targets();
 
+// The same for what has bf16: the one that multiplies it by pairs ahead.
+std::vector<Target> bf16_targets();
+
 // Strides for a buffer of the type: row-major in the order `order` (indices into the type's axes,
 // outer to inner), with `slack` elements behind every row of the innermost axis.
 BufferLayout layout(const Function& f, const Type& type, const std::vector<int>& order,

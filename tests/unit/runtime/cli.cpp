@@ -200,6 +200,19 @@ TEST_CASE("every IR stage of every shipped model goes through opt unchanged") {
   CHECK(round_trips == 20);
 }
 
+TEST_CASE("bf16: casts show in every stage that has kernels and go through opt; bench says the precision") {
+  runtime_test::Scratch scratch;
+  for (const char* stage : {"grouped", "plan"}) {
+    const Ran half = gradc(fmt::format("dump {} --precision bf16 --stage={}", mini, stage));
+    REQUIRE(half.code == 0);
+    CHECK(half.output.find("-> bf16[") != std::string::npos);
+    CHECK(gradc("opt - --passes= <" + scratch.write("stage.ir", half.output)).output == half.output);
+    CHECK(gradc(fmt::format("dump {} --stage={}", mini, stage)).output.find("bf16") == std::string::npos);
+  }
+  const Ran bench = gradc("bench " + small + " --precision bf16 --steps 1 --json");
+  CHECK(nlohmann::json::parse(bench.output)["precision"] == "bf16");
+}
+
 TEST_CASE("training: the same bits for any number of threads, weights that sample reads, nothing half-written") {
   runtime_test::Scratch scratch;
   const auto losses = [&](int threads) {
@@ -245,6 +258,13 @@ TEST_CASE("run: compiled and interpreted agree, from files to files") {
   CHECK(slow.code == 0);
   CHECK(slow.output.starts_with("loss: f32[] 4.69408611047"));
   CHECK(fast.output.starts_with("loss: f32[] 4.69408"));
+  // Rounded operands move the loss in the fifth digit; the oracle rounds the same ones.
+  const auto loss = [](const Ran& r) { return std::strtod(r.output.c_str() + r.output.find("] ") + 2, nullptr); };
+  const Ran half = gradc("run " + what + " --precision bf16"), oracle = gradc("run " + what + " --precision bf16 --interpret");
+  CHECK(loss(half) == doctest::Approx(loss(oracle)).epsilon(1e-5));
+  CHECK(loss(oracle) == doctest::Approx(loss(slow)).epsilon(1e-3));
+  CHECK(std::abs(loss(oracle) - loss(slow)) > 1e-5);
+  CHECK(gradc("run " + what + " --precision f16").code == 2);
   const std::string file = scratch.path("out.safetensors");
   CHECK(gradc("run " + what + " --output " + file).code == 0);
   CHECK(std::filesystem::file_size(file) > 16 * 64 * 4);

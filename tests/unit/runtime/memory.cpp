@@ -34,7 +34,7 @@ struct Ran {
   std::vector<float> losses, parameters;
   std::int64_t activations = 0;
 };
-Ran train(const Session::Options& options, int steps) {
+Ran train(const Session::Options& options, int steps, double rate = 1e-2) {
   const Model model = gpt();
   Result<std::unique_ptr<Session>> opened = Session::open(model.program, options);
   REQUIRE(opened.ok());
@@ -50,7 +50,7 @@ Ran train(const Session::Options& options, int steps) {
     }
     s.step().set("step", std::int64_t{step});
     s.step().set("seed", std::int64_t{0});
-    s.step().set("lr", 1e-2);
+    s.step().set("lr", rate);
     s.step().run();
     float loss = 0;
     std::memcpy(&loss, s.step().result("loss"), sizeof loss);
@@ -90,6 +90,27 @@ TEST_CASE("memory: a loss in chunks has the bits of one that is whole, for any n
   CHECK(same_bits(alone.losses, cut.losses));
   CHECK(same_bits(alone.parameters, cut.parameters));
   CHECK(cut.activations < whole.activations);
+}
+
+TEST_CASE("memory: bf16 has the same bits for any threads and memory, near those of f32") {
+  const ChunkOptions chunks{.rows = 20, .least = 1024};
+  const Ran single = train({.target = host_target(), .threads = 2, .chunks = chunks}, 20, 1e-3);
+  Session::Options options{
+      .target = host_target(), .threads = 2, .chunks = chunks, .precision = Precision::bf16};
+  const Ran half = train(options, 20, 1e-3);
+  for (std::size_t i = 0; i < half.losses.size(); ++i)
+    CHECK(half.losses[i] == doctest::Approx(single.losses[i]).epsilon(1e-2));
+  CHECK(!same_bits(half.losses, single.losses));
+  options.threads = 1;
+  setenv("GRADC_POISON", "1", 1);
+  const Ran poisoned = train(options, 20, 1e-3);
+  unsetenv("GRADC_POISON");
+  CHECK(same_bits(poisoned.parameters, half.parameters));
+  options.threads = 3;
+  options.memory_budget = half.activations * 8 / 10;
+  const Ran cut = train(options, 20, 1e-3);
+  CHECK(same_bits(cut.losses, half.losses));
+  CHECK(same_bits(cut.parameters, half.parameters));
 }
 
 TEST_CASE("poison: a step that reads nothing stale keeps its bits") {

@@ -50,6 +50,18 @@ struct Fixture {
       l = std::max(l, rms(reals(t)));
     }
   }
+  // The weights that PyTorch started from, and its batch.
+  void start(Session& s) const {
+    const BundleValues<float> part{s.bundle(), s.parameters()};
+    REQUIRE(load_weights(s.program(), std::span(&part, 1), base + "model.safetensors", {}).ok());
+    for (Entry* e : {&s.eval(), &s.step()})
+      for (const StoredTensor& t : batch.tensors()) {
+        Result<Array> a = to_array(t, DType::i32);
+        REQUIRE(a.ok());
+        auto* at = reinterpret_cast<std::int32_t*>(e->argument(t.name));
+        for (std::size_t i = 0; at != nullptr && i < a->integer.size(); ++i) at[i] = static_cast<std::int32_t>(a->integer[i]);
+      }
+  }
   // Our error against PyTorch's own; `least` is a bound that always suffices.
   void compare(const std::string& name, std::span<const float> ours, double least) {
     const StoredTensor* t = expected.find(name);
@@ -73,21 +85,20 @@ Model lowered() {
   return *model;
 }
 
+void run_step(Session& s, std::int64_t step) {
+  s.step().set("step", step);
+  s.step().set("seed", std::int64_t{0});
+  s.step().set("lr", 1e-3);
+  s.step().run();
+}
+
 void check_parity(const Session::Options& options) {
   Fixture fixture;
   const Model model = lowered();
   Result<std::unique_ptr<Session>> opened = Session::open(model.program, options);
   REQUIRE(opened.ok());
   Session& s = **opened;
-  const BundleValues<float> part{s.bundle(), s.parameters()};
-  REQUIRE(load_weights(s.program(), std::span(&part, 1), fixture.base + "model.safetensors", {}).ok());
-  for (Entry* e : {&s.eval(), &s.step()})
-    for (const StoredTensor& t : fixture.batch.tensors()) {
-      Result<Array> a = to_array(t, DType::i32);
-      REQUIRE(a.ok());
-      auto* at = reinterpret_cast<std::int32_t*>(e->argument(t.name));
-      for (std::size_t i = 0; at != nullptr && i < a->integer.size(); ++i) at[i] = static_cast<std::int32_t>(a->integer[i]);
-    }
+  fixture.start(s);
   s.eval().run();
   const auto* logits = reinterpret_cast<const float*>(s.eval().result("logits"));
   fixture.compare("logits", {logits, 2 * 16 * 96}, 0);
@@ -98,10 +109,7 @@ void check_parity(const Session::Options& options) {
   };
   std::vector<double> ours, theirs, torch;
   for (std::int64_t step = 0; step < 10; ++step) {
-    s.step().set("step", step);
-    s.step().set("seed", std::int64_t{0});
-    s.step().set("lr", 1e-3);
-    s.step().run();
+    run_step(s, step);
     ours.push_back(s.step().scalar("loss"));
     theirs.push_back(fixture.json["loss_f64"][static_cast<std::size_t>(step)]);
     torch.push_back(fixture.json["loss_torch_f32"][static_cast<std::size_t>(step)]);
@@ -150,6 +158,25 @@ TEST_CASE("parity, compiled: GPT-2's logits, gradients, ten AdamW steps") {
 
 TEST_CASE("parity, compiled: GPT-2's steps with a loss in chunks") {
   check_parity({.target = host_target(), .threads = 2, .chunks = {.rows = 8, .least = 1024}});
+}
+
+TEST_CASE("parity, compiled: GPT-2's losses with products of bf16") {
+  const Fixture fixture;
+  const Model model = lowered();
+  Result<std::unique_ptr<Session>> opened = Session::open(
+      model.program, {.target = host_target(), .threads = 2, .precision = Precision::bf16});
+  REQUIRE(opened.ok());
+  Session& s = **opened;
+  fixture.start(s);
+  double worst = 0;
+  for (std::int64_t step = 0; step < 10; ++step) {
+    run_step(s, step);
+    const double theirs = fixture.json["loss_f64"][static_cast<std::size_t>(step)];
+    worst = std::max(worst, std::abs(s.step().scalar("loss") - theirs));
+  }
+  CHECK(worst <= 1e-2);
+  CHECK(worst > 1e-5);  // something was rounded
+  MESSAGE("losses within ", worst);
 }
 
 // By hand (-ns): compiles nine steps; last run on 2026-11-23.
