@@ -8,8 +8,6 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "runtime/meet.h"
-
 namespace gradc {
 namespace {
 
@@ -83,18 +81,11 @@ Result<Step> Step::load(const Program& program, FunctionId planned, KernelStore&
   step.scratch_ = std::move(*scratch);
   step.shared_ = step.scratch_.data();
   if (poison_wanted()) step.poison_ = Poison::of(f, bases);
-  std::vector<Extent> extents = extents_of(f, bases);
   std::size_t moments = 0;
-  for (std::size_t i = 0; i < step.launches_.size(); ++i) {
-    Launch& l = step.launches_[i];
-    extents[i].serial = !l.kernel.parallel;
-    extents[i].shared = l.kernel.shared_bytes > 0;
+  for (Launch& l : step.launches_) {
     l.first_moment = moments;
     moments += static_cast<std::size_t>(l.kernel.phases);
   }
-  const std::vector<bool> meet = meetings(extents);
-  // What is dead behind a launch is poisoned while nobody is in another one.
-  for (std::size_t i = 0; i < meet.size(); ++i) step.launches_[i].meet = meet[i] || step.poison_;
   step.moments_.assign(static_cast<std::size_t>(pool.size()), std::vector<Moment>(moments));
   for (int w = 0; w < pool.size(); ++w)
     step.local_.push_back(step.shared_ + rounded(shared) + rounded(local) * static_cast<std::size_t>(w));
@@ -125,7 +116,7 @@ void Step::execute(int worker) {
           std::memcpy(moment->tiles, local + l.kernel.tiles_at, sizeof moment->tiles);
         moment->end = moment->released = nanoseconds();
       }
-      if (last ? l.meet : l.kernel.parallel) {
+      if (last || l.kernel.parallel) {
         pool_->barrier();
         if (timed) moment->released = nanoseconds();
       }

@@ -32,7 +32,6 @@ class Step {
     std::string name;                // of the kernel
     KernelStore::Kernel kernel;
     std::vector<std::byte*> buffers;
-    bool meet = true;                // all workers wait for each other behind it (runtime/meet.h)
     Cost cost;
     std::size_t first_moment = 0;    // of its phases, by worker
     std::int64_t tiles_computed = 0, tiles = 0;   // of attention, in the last timed run
@@ -40,7 +39,7 @@ class Step {
   const std::vector<Launch>& launches() const { return launches_; }
 
   // When a worker was in a phase of a launch: it entered the kernel, left it, and went on, behind
-  // the barrier if one follows. Nanoseconds of the steady clock.
+  // the barrier. Between phases of a launch on the first worker alone there is none. Nanoseconds of the steady clock.
   struct Moment {
     std::int64_t begin = 0, end = 0, released = 0;
     std::int64_t tiles[2] = {0, 0};  // of attention, in the last phase: computed, all

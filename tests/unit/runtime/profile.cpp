@@ -1,5 +1,5 @@
 // Protects what `bench --profile`, `--lines` and `--trace` say: nothing is lost between launches and
-// lines, forward is what the loss depends on, a barrier is left out only where order does not show.
+// lines, forward is what the loss depends on.
 #include "runtime/profile.h"
 
 #include <doctest/doctest.h>
@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/lines.h"
-#include "runtime/meet.h"
 #include "runtime/trace.h"
 
 using namespace gradc;
@@ -162,27 +161,4 @@ TEST_CASE("roofline: a launch is bound by products, by reading, or by all that m
   CHECK(machine.seconds({.flop = 0, .bytes = 60, .written = 30}, false) == 2);
   const Roofline no_pairs{.f32 = 100, .bf16 = 0, .read = 20, .copy = 30};
   CHECK(no_pairs.seconds({.flop = 1000, .bytes = 1}, true) == 10);
-}
-
-TEST_CASE("meetings: a barrier stands where the order of two launches shows, and behind the last") {
-  std::byte memory[64];
-  const auto at = [&](int from, int to) { return Extent::Stretch{memory + from, memory + to}; };
-  const Extent a{.read = {at(0, 8)}, .written = {at(8, 16)}};
-  const Extent apart{.read = {at(0, 8)}, .written = {at(16, 24)}};
-  const Extent reads_a{.read = {at(12, 20)}, .written = {at(24, 32)}};
-  const Extent over_what_a_reads{.read = {}, .written = {at(4, 6)}};
-  const auto meets = [](std::vector<Extent> l) { return meetings(l); };
-  CHECK(meets({a, apart}) == std::vector{false, true});
-  CHECK(meets({a, reads_a}) == std::vector{true, true});
-  CHECK(meets({a, over_what_a_reads}) == std::vector{true, true});
-  CHECK(meets({a, apart, reads_a}) == std::vector{false, true, true});    // of a, two before it
-  CHECK(meets({a, reads_a, apart}) == std::vector{true, true, true});     // reads_a reads what apart writes
-  Extent first = a, second = reads_a;
-  first.serial = second.serial = true;
-  CHECK(meets({first, second}) == std::vector{false, true});              // one worker, in order
-  CHECK(meets({first, reads_a}) == std::vector{true, true});
-  Extent uses = a, too = apart;
-  uses.shared = too.shared = true;
-  CHECK(meets({uses, too}) == std::vector{true, true});                   // one scratch
-  CHECK(meets({}).empty());
 }
