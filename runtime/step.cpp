@@ -16,10 +16,6 @@ std::int64_t nanoseconds() {
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
 std::vector<std::int64_t> strides_of(const Function& f, ValueId v) {
   const Placement& at = f.placed[v.index];
   return {at.strides.begin(), at.strides.begin() + f.type(v).axes.size()};
