@@ -9,7 +9,8 @@ all of them.
                                                        one model against one peer, a line a pair
 
 A pair is one process of each side. What is told of a row is the median over its pairs: milliseconds;
-the speedup, peer / gradc, of the fastest peer; peak memory. The floor is what no step can be faster than
+the speedup, peer / gradc, of the fastest peer; peak memory. A peer that took 1.3 times as long as the
+fastest in the first pair runs in that one alone. The floor is what no step can be faster than
 on this machine, at the rates that `gradc bench --profile` measures in the same run:
 
     (6 N tokens + 3.5 × FLOP of the attention's products forward) / peak + 28 N bytes / copy (bf16: 30 N)
@@ -141,8 +142,9 @@ def measure(row):
     for _ in range(a.pairs or 5):
         g = ours(*row[:5], steps)
         mine.append(g)
+        first = {p: r[0]["ms"] for p, r in peers.items() if r}
         for peer in PEERS:
-            if peer in failed:
+            if peer in failed or first.get(peer, 0) > 1.3 * min(first.values(), default=0):
                 continue
             try:
                 p = theirs(peer, *row[:5], steps)
