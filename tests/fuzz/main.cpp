@@ -34,7 +34,6 @@ using namespace gradc::fuzz;
 namespace {
 
 constexpr unsigned most_seconds = 120;  // for one program
-constexpr std::size_t most_text = 1 << 16;
 
 struct Flags {
   double seconds = 1e9;

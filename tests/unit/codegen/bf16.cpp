@@ -42,8 +42,8 @@ TEST_CASE("bf16: elementwise kernels read and write it in every layout") {
       "  %w = cast %x -> f32[a b]\n  %m = amax %w over b -> f32[a]\n  %d = sub %w, %m -> f32[a b]\n"
       "  %e = exp %d -> f32[a b]\n  %s = sum %e over b -> f32[a]\n  %q = div %e, %s -> f32[a b]\n"
       "  %h = cast %q -> bf16[a b]\n  return %h, %s\n}\n",
-      "kernel @k rows(%x: bf16[a=130 b=33]) -> f32[b] {\n"
-      "  %w = cast %x -> f32[a b]\n  %s = sum %w over a -> f32[b]\n  return %s\n}\n",
+      ("kernel @k rows(%x: bf16[a=130 b=33]) -> f32[b] {\n"
+       "  %w = cast %x -> f32[a b]\n  %s = sum %w over a -> f32[b]\n  return %s\n}\n"),
   };
   for (const char* text : texts)
     check_kernel_against_interpreter(kernel_program(text),

@@ -179,7 +179,7 @@ TEST_CASE("parity, compiled: GPT-2's losses with products of bf16") {
   MESSAGE("losses within ", worst);
 }
 
-// By hand (-ns): compiles nine steps; last run on 2026-11-23.
+// By hand (-ns): compiles nine steps; last run on 2026-11-28.
 TEST_CASE("parity with each fusion off, and all" * doctest::skip()) {
   for (int off = 1; off <= claim_count; ++off) {
     FuseOptions fuse;
