@@ -31,9 +31,9 @@ Result<Program> differentiate(const Program& program, std::vector<Remark>* remar
 // Adds @update from Program::training, over flat values, and @step, which calls @grad and @update:
 //   @update(%p, %g, %m: f32[n], %v: f32[n], %step: i64, %lr: f32) -> p, m, v: f32[n], norm: f32
 //   @step(%p, %f?, %m, %v, inputs…, %step, %seed, %lr) -> p, m, v, loss, norm
-// sgd has no %v. What runs over the elements is one `fused optimizer`, unless it is not to be `fused`.
+// sgd has no %v. What runs over the elements is one `fused optimizer`.
 // %step counts from 0. The norm is the gradient's before clipping, over members that clip.
-Program add_update(const Program& program, bool fused = true);
+Program add_update(const Program& program);
 
 // Moves the gradient's squared norm from a pass of its own in @update to where gradients are made:
 // @grad and the functions it calls also give sums of squares of what they return, which @update takes

@@ -86,7 +86,10 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
     then("differentiate", [&](const Program& x) { return differentiate(x, options.remarks); });
     if (options.entry != "grad")
       then("update", [&](const Program& x) -> Result<Program> {
-        return add_update(x, options.fuse.on(Claim::optimizer));
+        if (options.fuse.on(Claim::optimizer)) return add_update(x);
+        std::array<bool, claim_count> optimizer{};
+        optimizer[static_cast<std::size_t>(Claim::optimizer)] = true;
+        return unfuse_claims(add_update(x), optimizer);
       });
     then("simplify", simplified);
   }

@@ -95,12 +95,11 @@ const Group& parameters_of(const Program& program, const Function& grad) {
 
 class Update {
  public:
-  Update(Program& program, BundleId parameters, std::vector<Exception> exceptions, bool fused)
+  Update(Program& program, BundleId parameters, std::vector<Exception> exceptions)
       : program_(program),
         training_(program.training),
         bundle_(parameters),
-        exceptions_(std::move(exceptions)),
-        fused_(fused) {}
+        exceptions_(std::move(exceptions)) {}
 
   FunctionId run() {
     to_.at = program_.intern(Location{.role = Role::update, .lines = {}});
@@ -224,16 +223,12 @@ class Update {
     });
   }
 
-  // Sets results_ to what `body` makes of the operands: as an operation that claims to be an
-  // optimizer (fuse_check.cpp has its form), or in place.
+  // Sets results_ to what `body` makes of the operands, as an operation that claims to be an
+  // optimizer (fuse_check.cpp has its form).
   using Values = std::vector<ValueId>;
   using Names = std::initializer_list<std::string_view>;
   template <class Body>
   void over_elements(const Values& operands, Names names, Body body) {
-    if (!fused_) {
-      results_ = body(operands);
-      return;
-    }
     const RegionId region = to_.open();
     Values inside;
     for (std::size_t i = 0; i < operands.size(); ++i)
@@ -252,7 +247,6 @@ class Update {
   const Training training_;
   const BundleId bundle_;
   const std::vector<Exception> exceptions_;
-  const bool fused_;
   Function made_{.name = program_.intern("update")};
   Builder to_{program_, made_};
   AxisId n_;
@@ -325,12 +319,12 @@ void add_step(Program& program, FunctionId grad_id, FunctionId update_id) {
 
 }  // namespace
 
-Program add_update(const Program& program, bool fused) {
+Program add_update(const Program& program) {
   Program out = program;
   const FunctionId grad = out.find("grad");
   if (!grad.valid()) internal_error("there is no @grad to update with");
   const BundleId parameters = parameters_of(out, out.function(grad)).bundle;
-  const FunctionId update = Update(out, parameters, set_decay(out, parameters), fused).run();
+  const FunctionId update = Update(out, parameters, set_decay(out, parameters)).run();
   add_step(out, grad, update);
   return out;
 }

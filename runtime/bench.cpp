@@ -142,9 +142,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     if (i >= 2) times.push_back(since(t));
     if (o.profile && timed) profiled.profile->add(times.back());
   }
-  std::sort(times.begin(), times.end());
-  const std::size_t n = times.size();
-  const double median = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+  const double middle = median(times), least = *std::min_element(times.begin(), times.end());
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   if (Result<Done> r = profiled.finish(common, o, *target, step); !r) return r.failure();
@@ -154,26 +152,24 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     if (Result<Done> r = trace->write({bytes, text.size()}); !r) return r.failure();
     if (Result<Done> r = trace->commit(); !r) return r.failure();
   }
-  // To a part of one, as a quotient: that is the number with the fewest digits.
-  const auto round = [](double x, double parts) { return std::round(x * parts) / parts; };
   JsonObject j;
   j.add("model", common.file);
-  j.add("ms", round(median * 1e3, 100));
-  j.add("min_ms", round(times[0] * 1e3, 100));
-  j.add("tok_s", round(static_cast<double>(batch.tokens) / median, 10));
-  j.add("first_call_s", round(first_s, 1000));
+  j.add("ms", rounded(middle * 1e3, 100));
+  j.add("min_ms", rounded(least * 1e3, 100));
+  j.add("tok_s", rounded(static_cast<double>(batch.tokens) / middle, 10));
+  j.add("first_call_s", rounded(first_s, 1000));
   j.add("rss_mib", usage.ru_maxrss / 1024);
-  j.add("loss", round(loss, 10000));
-  j.add("first_loss", round(first_loss, 10000));
+  j.add("loss", rounded(loss, 10000));
+  j.add("first_loss", rounded(first_loss, 10000));
   j.add("parameters", s.bundle().valid() ? element_count(s.program(), s.bundle()) : 0);
-  j.add("compile_s", round(compile_s, 10000));
-  j.add("frontend_s", round(frontend_s, 10000));
-  j.add("passes_s", round(s.passes_s, 10000));
-  j.add("llvm_s", round(s.report.llvm_s, 10000));
-  j.add("link_s", round(s.report.link_s, 10000));
+  j.add("compile_s", rounded(compile_s, 10000));
+  j.add("frontend_s", rounded(frontend_s, 10000));
+  j.add("passes_s", rounded(s.passes_s, 10000));
+  j.add("llvm_s", rounded(s.report.llvm_s, 10000));
+  j.add("link_s", rounded(s.report.link_s, 10000));
   j.add("compiled", s.report.compiled);
   j.add("cached", s.report.cached);
-  j.add("init_s", round(init_s, 1000));
+  j.add("init_s", rounded(init_s, 1000));
   j.add("threads", chosen_threads(common));
   j.add("target", target->name);
   j.add("precision", common.precision);

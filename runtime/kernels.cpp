@@ -4,15 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <optional>
-#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "ir/structure.h"
 #include "runtime/cache.h"
+#include "runtime/pool.h"
 
 namespace gradc {
 namespace {
@@ -59,25 +58,17 @@ void make(std::vector<Job>& jobs, const Program& program, const Target& target, 
   };
   std::stable_sort(jobs.begin(), jobs.end(),
                    [&](const Job& a, const Job& b) { return effort(a) > effort(b); });
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t n; (n = next.fetch_add(1)) < jobs.size();) {
-      Job& j = jobs[n];
-      if (cache != nullptr)
-        if (std::optional<Compiled> found = cache->find(*j.key)) {
-          j.out.emplace(std::move(*found));
-          j.cached = true;
-          continue;
-        }
-      j.out.emplace(compile(program, *j.instance, target));
-      if (cache != nullptr && j.out->ok()) cache->store(*j.key, **j.out);
-    }
-  };
-  std::vector<std::thread> helpers;
-  const int workers = std::min(threads, static_cast<int>(jobs.size()));
-  for (int t = 1; t < workers; ++t) helpers.emplace_back(work);
-  work();
-  for (std::thread& t : helpers) t.join();
+  share_out(jobs.size(), threads, [&](std::size_t n) {
+    Job& j = jobs[n];
+    if (cache != nullptr)
+      if (std::optional<Compiled> found = cache->find(*j.key)) {
+        j.out.emplace(std::move(*found));
+        j.cached = true;
+        return;
+      }
+    j.out.emplace(compile(program, *j.instance, target));
+    if (cache != nullptr && j.out->ok()) cache->store(*j.key, **j.out);
+  });
   if (cache != nullptr) cache->trim();
 }
 

@@ -85,6 +85,18 @@ void Pool::barrier() {
   await(generation_, generation);
 }
 
+void share_out(std::size_t count, int threads, const std::function<void(std::size_t)>& job) {
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t n; (n = next.fetch_add(1)) < count;) job(n);
+  };
+  std::vector<std::thread> helpers;
+  const int workers = std::min<int>(threads, static_cast<int>(std::min<std::size_t>(count, 1024)));
+  for (int t = 1; t < workers; ++t) helpers.emplace_back(work);
+  work();
+  for (std::thread& t : helpers) t.join();
+}
+
 int available_processors() {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -40,6 +40,10 @@ class Pool {
   std::vector<std::thread> threads_;
 };
 
+// Calls job(0) … job(count − 1), each once, on `threads` threads of their own as they come free; for
+// what is done once, before a pool works.
+void share_out(std::size_t count, int threads, const std::function<void(std::size_t)>& job);
+
 // How many processors this process may use (its affinity mask), at least 1.
 int available_processors();
 

@@ -72,6 +72,11 @@ std::vector<Profile::Times> Profile::launches() const {
   return out;
 }
 
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return (x[(x.size() - 1) / 2] + x[x.size() / 2]) / 2;
+}
+
 double Profile::step() const { return wall_ / static_cast<double>(overheads_.size()); }
 
 double Profile::sum() const {
@@ -80,12 +85,7 @@ double Profile::sum() const {
   return out;
 }
 
-double Profile::overhead() const {
-  std::vector<double> sorted = overheads_;
-  std::sort(sorted.begin(), sorted.end());
-  const std::size_t n = sorted.size();
-  return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-}
+double Profile::overhead() const { return median(overheads_); }
 
 std::vector<Profile::Row> Profile::rows(const Roofline& machine) const {
   const Program& program = entry_.program();

@@ -12,6 +12,9 @@
 
 namespace gradc {
 
+// Of at least one number; of an even count the mean of the two in the middle.
+double median(std::vector<double> x);
+
 class Profile {
  public:
   // Of a loaded entry, which must outlive it.

@@ -4,9 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <map>
-#include <thread>
 #include <type_traits>
 
 #include "ir/evaluate.h"
@@ -82,20 +80,14 @@ Result<Done> start(const Program& program, BundleValues<Real> into, std::uint64_
     for (std::size_t i = 0; i < static_cast<std::size_t>(leaf.elements); i += stretch)
       shares.push_back({&leaf, i});
   }
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t n; (n = next.fetch_add(1)) < shares.size();) {
-      const Leaf& leaf = *shares[n].leaf;
-      const std::span<Real> out = part(into.values, leaf);
-      const auto values = known.find(leaf.member);
-      fill(leaf, values == known.end() ? std::span<const double>{} : values->second, seed,
-           shares[n].begin, std::min(shares[n].begin + stretch, out.size()), out);
-    }
-  };
-  std::vector<std::thread> helpers;
-  for (int t = 1; t < available_processors() && shares.size() > 16; ++t) helpers.emplace_back(work);
-  work();
-  for (std::thread& t : helpers) t.join();
+  const int threads = shares.size() > 16 ? available_processors() : 1;
+  share_out(shares.size(), threads, [&](std::size_t n) {
+    const Leaf& leaf = *shares[n].leaf;
+    const std::span<Real> out = part(into.values, leaf);
+    const auto values = known.find(leaf.member);
+    fill(leaf, values == known.end() ? std::span<const double>{} : values->second, seed,
+         shares[n].begin, std::min(shares[n].begin + stretch, out.size()), out);
+  });
   return Done{};
 }
 
