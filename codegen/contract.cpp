@@ -54,7 +54,7 @@ class Product {
     if (!c_.direct_b) panels_b_ = scratch(c_.nc * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
     for (std::size_t t = 0; t < c_.totals.size(); ++t) {
-      lanes_.push_back(scratch(c_.lanes));
+      lanes_.push_back(scratch(lanes_behind()));
       parts_.push_back(e_.at_byte(e_.shared, e_.out.shared_bytes));
       e_.out.shared_bytes += (tiles() * bytes(total_type(t)) + 63) / 64 * 64;
     }
@@ -311,10 +311,16 @@ class Product {
     });
   }
 
+  // Two vectors a turn where they go evenly: the chains of one alone leave units idle.
+  int lanes_behind() const {
+    const int two = 2 * c_.lanes;
+    return c_.width % two == 0 && c_.n.extent % two == 0 ? two : c_.lanes;
+  }
+
   // What stands behind the contraction, for the part of a tile that exists, vector by vector.
   void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
                 llvm::Value* columns) {
-    const int lanes = c_.lanes;
+    const int lanes = lanes_behind();
     for (std::size_t t = 0; t < c_.totals.size(); ++t)
       e_.store(e_.constant(total_type(t), 0, lanes), lanes_[t], total_type(t), lanes);
     e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
@@ -357,10 +363,10 @@ class Product {
       if (!is_total_result(k)) values.get(results[k]);
     for (std::size_t t = 0; t < c_.totals.size(); ++t) {
       const Reduction r = reduction(t);
-      const Reducer reducer(e_, r, c_.lanes);
-      llvm::Value* before = e_.load(lanes_[t], total_type(t), c_.lanes);
+      const Reducer reducer(e_, r, lanes_behind());
+      llvm::Value* before = e_.load(lanes_[t], total_type(t), lanes_behind());
       const Reducer::State next = reducer.take({before}, values.get(summed(t)), nullptr, mask);
-      e_.store(next[0], lanes_[t], total_type(t), c_.lanes);
+      e_.store(next[0], lanes_[t], total_type(t), lanes_behind());
     }
     for (std::size_t k = 0; k < results.size(); ++k)
       if (!is_total_result(k)) values.store_result(static_cast<int>(k));

@@ -87,6 +87,16 @@ bool even(const std::vector<Level>& levels, std::int64_t count) {
   return levels.size() == 1 || levels.back().extent % count == 0;
 }
 
+// Lines that lie a multiple of a power of two apart share few sets of a cache: whether `lines` of
+// them and as many again, fetched ahead, push each other out of the L2, or a few of them out of the
+// L1, whose sets begin again with every page.
+bool conflicts(const Target& target, std::int64_t stride, std::int64_t lines) {
+  constexpr std::int64_t page = 4096;
+  const std::int64_t apart = std::max<std::int64_t>(stride & -stride, 64);
+  if (apart >= page && 2 * lines > target.l1_bytes / page) return true;
+  return 2 * lines >= target.l2_bytes / apart;
+}
+
 void choose_roles(const Emitter& e, Contraction& c, AxisRole only_a, AxisRole only_b) {
   const int out = e.argument_count() + c.result;
   const auto exchange = [&] {
@@ -142,8 +152,10 @@ void choose_blocks(const Emitter& e, Contraction& c) {
                               : stored_dtype(e, c.a) == c.dtype);
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
-  // Lines that are whole pages apart meet in a few sets of the caches.
-  if (a_along.back().stride * bytes(stored_dtype(e, c.a)) % 4096 == 0 && k > 256) c.direct_a = false;
+  if (conflicts(e.target, a_along.back().stride * bytes(stored_dtype(e, c.a)), c.kc) ||
+      (m > 4 * c.rows &&
+       conflicts(e.target, a_lies.back().stride * bytes(stored_dtype(e, c.a)), c.rows)))
+    c.direct_a = false;
   c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() && !c.pairs &&
                stored_dtype(e, c.b) == c.dtype &&
                levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&
