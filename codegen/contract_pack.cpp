@@ -177,7 +177,7 @@ class Packer {
   // One k of one panel whose vectors are contiguous, of which all positions exist or only those
   // before the end.
   void copy(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride, bool whole) {
-    constexpr std::int64_t distance = 2;  // turns of k that a line is asked for ahead
+    constexpr std::int64_t distance = 6;  // turns of k that a line is asked for ahead
     const bool at_once = lies_.size() == 1 || lies_.back().extent % size_ == 0;
     llvm::Value* start = level_offset(e_, lies_, p);
     for (std::int64_t i = 0; i < size_; i += c_.lanes) {

@@ -52,7 +52,7 @@ std::int64_t nearest(const Emitter& e, const AxisRole& role, int buffer) {
 // Work of the register tile that suits m × n × k best, in vector instructions a k: accumulators,
 // plus what loading a row or a vector costs beside them (twice as much for a panel of b that the L1
 // does not hold), plus a call; last rows that overlap others cost a little more. Fewer than 8
-// chains cannot hide the latency of an fma.
+// chains cannot hide the latency of an fma, and fewer than 12 seldom do.
 struct Tile {
   int rows = 1, vectors = 1;
   double cost = 0;
@@ -76,7 +76,8 @@ Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, 
       const bool preferred = rows == target.tile_rows && vectors == target.tile_vectors;
       const double cost = static_cast<double>(parts(m, rows)) *
                           static_cast<double>(parts(n, vectors * lanes)) * step *
-                          (preferred ? 0.98 : 1.0) * (m % rows == 0 ? 1.0 : 1.02);
+                          (preferred ? 0.98 : 1.0) * (rows * vectors < 12 ? 1.08 : 1.0) *
+                          (m % rows == 0 ? 1.0 : 1.02);
       if (best.cost < 0 || cost < best.cost) best = {rows, vectors, cost};
     }
   return best;
@@ -87,9 +88,9 @@ bool even(const std::vector<Level>& levels, std::int64_t count) {
   return levels.size() == 1 || levels.back().extent % count == 0;
 }
 
-// Lines that lie a multiple of a power of two apart share few sets of a cache: whether `lines` of
-// them and as many again, fetched ahead, push each other out of the L2, or a few of them out of the
-// L1, whose sets begin again with every page.
+// `lines` of a cache, `stride` bytes apart, that are read again and again while as many are fetched
+// ahead: whether they push each other out, since a stride of a multiple of a power of two meets few
+// sets of the L2, and one of pages a single one of the L1.
 bool conflicts(const Target& target, std::int64_t stride, std::int64_t lines) {
   constexpr std::int64_t page = 4096;
   const std::int64_t apart = std::max<std::int64_t>(stride & -stride, 64);
@@ -152,9 +153,10 @@ void choose_blocks(const Emitter& e, Contraction& c) {
                               : stored_dtype(e, c.a) == c.dtype);
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
-  if (conflicts(e.target, a_along.back().stride * bytes(stored_dtype(e, c.a)), c.kc) ||
-      (m > 4 * c.rows &&
-       conflicts(e.target, a_lies.back().stride * bytes(stored_dtype(e, c.a)), c.rows)))
+  // Lines a page apart or more are also beyond what the processor fetches ahead by itself.
+  const std::int64_t a_bytes = bytes(stored_dtype(e, c.a)), k_apart = a_along.back().stride * a_bytes;
+  const bool far = k > 32 && (k_apart >= 4096 || conflicts(e.target, k_apart, c.kc));
+  if (far || (m > 4 * c.rows && conflicts(e.target, a_lies.back().stride * a_bytes, c.rows)))
     c.direct_a = false;
   c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() && !c.pairs &&
                stored_dtype(e, c.b) == c.dtype &&

@@ -137,6 +137,8 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
   add("gpt2 256 d_proj", "mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 3072}});
   add("gpt2 256 w fc", "km", "kn", "mn", {{'m', 768}, {'k', 256}, {'n', 3072}});
   add("gpt2 256 w proj", "km", "kn", "mn", {{'m', 3072}, {'k', 256}, {'n', 768}});
+  add("gpt2 256 w logits", "km", "kn", "mn", {{'m', 50257}, {'k', 256}, {'n', 768}});
+  add("gpt2 256 d_logits", "mk", "kn", "mn", {{'m', 256}, {'k', 50257}, {'n', 768}});
   add("gpt2 fc 1024 768 3072", "mk", "kn", "mn", {{'m', 1024}, {'k', 768}, {'n', 3072}});
   add("gpt2 logits 256 768 50257", "mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 50257}});
   // Strides of a power of two, which meet in few sets of a cache.
