@@ -29,6 +29,7 @@ class Attention {
         scratch_(e),
         counts_(e, scratch_, s_.batch.extent * s_.others.extent),
         mask_(e, s_, conditions_of(e.kernel, form.softmax.x), scratch_),
+        strips_(e, s_, mask_, scratch_),
         products_(e, s_),
         features_(features_of(e, s_, form.q, form.q)),
         out_features_(features_of(e, s_, form.u, form.out)),
@@ -123,39 +124,62 @@ class Attention {
     e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) {
       llvm::Value* key = e_.mul(j, tile_keys);
       llvm::Value* count = e_.min(e_.i64(tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key));
-      const TileMask::Verdict v =
-          mask_.judge(plane_, {.row = row_,
-                               .row_last = e_.add(e_.add(row_, row_count_), -1),
-                               .row_block = block,
-                               .key = key,
-                               .key_last = e_.add(e_.add(key, count), -1),
-                               .key_block = j});
+      const TileMask::Tile where{.row = row_,
+                                 .row_last = e_.add(e_.add(row_, row_count_), -1),
+                                 .row_block = block,
+                                 .key = key,
+                                 .key_last = e_.add(e_.add(key, count), -1),
+                                 .key_block = j};
+      const TileMask::Verdict v = mask_.judge(plane_, where);
       counts_.add(e_.ir.CreateZExt(v.possible, e_.ir.getInt64Ty()), e_.i64(1));
-      e_.when(v.possible, [&] { tile(j, key, count, v.certain); });
+      e_.when(v.possible, [&] { tile(j, where, count, v.certain); });
     });
     finish_rows();
   }
 
-  void tile(llvm::Value* j, llvm::Value* key, llvm::Value* count, llvm::Value* certain) {
+  void tile(llvm::Value* j, const TileMask::Tile& where, llvm::Value* count,
+            llvm::Value* certain) {
     if (!kept_) pack(plane_, j);
-    products_.multiply({q_block_, q_.pitch(), 1}, k_block(j), tile_, row_count_, tile_keys,
-                       e_.i64(features_.extent), true);
     const bool whole = s_.key_extent % tile_keys == 0;
     if (!whole) certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(count, e_.i64(tile_keys)));
-    if (whole && mask_.empty())
-      weigh(key, count, true);
-    else
-      e_.when(certain, [&] { weigh(key, count, true); }, [&] { weigh(key, count, false); });
-    products_.multiply({tile_, tile_keys, 1}, u_block(j), out_, row_count_, u_.pitch(), count,
-                       false);
+    const auto all = [&] {
+      part(j, where.key, count, {e_.i64(0), row_count_, e_.i64(0), count}, true);
+    };
+    if (whole && mask_.empty()) return all();
+    e_.when(certain, all, [&] {
+      strips_.find(plane_, where);
+      strips_.each_of_rows(row_count_, [&](const TileStrips::Strip& strip) {
+        part(j, where.key, count, strip, false);
+      });
+    });
+  }
+
+  // Some rows of a tile and a range of its keys.
+  void part(llvm::Value* j, llvm::Value* key, llvm::Value* count, const TileStrips::Strip& strip,
+            bool all) {
+    const auto row_of = [&](llvm::Value* base, std::int64_t pitch) {
+      return all ? base : e_.at(base, e_.mul(strip.first, pitch), s_.dtype);
+    };
+    const Products::Range keys{strip.from, strip.to};
+    llvm::Value* scores = row_of(tile_, tile_keys);
+    products_.multiply({row_of(q_block_, q_.pitch()), q_.pitch(), 1}, k_block(j), scores,
+                       strip.count, tile_keys, e_.i64(features_.extent), true,
+                       all ? nullptr : &keys);
+    weigh(key, count, strip, all);
+    const auto first_key = [&](llvm::Value* base, std::int64_t pitch) {
+      return all ? base : e_.at(base, e_.mul(strip.from, pitch), s_.dtype);
+    };
+    products_.multiply({first_key(scores, 1), tile_keys, 1}, first_key(u_block(j), u_.pitch()),
+                       row_of(out_, u_.pitch()), strip.count, u_.pitch(),
+                       e_.ir.CreateSub(strip.to, strip.from), false);
   }
 
   // Scores to weights exp(x − largest so far), in place, row by row; sums and rows of the result
   // that stand for a smaller maximum are rescaled.
-  void weigh(llvm::Value* key, llvm::Value* count, bool all) {
+  void weigh(llvm::Value* key, llvm::Value* count, const TileStrips::Strip& strip, bool all) {
     const DType d = s_.dtype;
     const int lanes = s_.lanes;
-    e_.loop(e_.i64(0), row_count_, 1, [&](llvm::Value* r) {
+    e_.loop(strip.first, e_.add(strip.first, strip.count), 1, [&](llvm::Value* r) {
       Point point = plane_;
       if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
       row_values_.compute(point);
@@ -171,7 +195,7 @@ class Attention {
         body(values, e_.at(line, c, d));
       };
       std::vector<llvm::Value*> most =
-          for_vectors({e_.constant(d, -infinity, lanes)},
+          for_vectors(strip, all, {e_.constant(d, -infinity, lanes)},
                       [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
                         values_at(c, [&](Values& values, llvm::Value* at) {
                           values.bind(score(), e_.load(at, d, lanes));
@@ -199,7 +223,7 @@ class Attention {
       });
       llvm::Value* shifts = e_.splat(shift, lanes);
       std::vector<llvm::Value*> sum = for_vectors(
-          {e_.constant(d, 0, lanes)}, [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
+          strip, all, {e_.constant(d, 0, lanes)}, [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
             values_at(c, [&](Values& values, llvm::Value* at) {
               llvm::Value* weight = exp(e_.ir.CreateFSub(e_.load(at, d, lanes), shifts));
               track[0] = e_.ir.CreateFAdd(track[0], weight);
@@ -211,16 +235,20 @@ class Attention {
     });
   }
 
-  // The vectors of a row of a tile; several in a turn, so that their chains overlap.
+  // The vectors of a row of a tile, or of a strip's keys; several in a turn, so that their chains
+  // overlap.
   template <class Each>
-  std::vector<llvm::Value*> for_vectors(std::vector<llvm::Value*> first, Each each) {
-    const std::int64_t vectors = tile_keys / s_.lanes, unroll = std::min<std::int64_t>(vectors, 4);
+  std::vector<llvm::Value*> for_vectors(const TileStrips::Strip& strip, bool all,
+                                        std::vector<llvm::Value*> first, Each each) {
+    const std::int64_t most = (all ? tile_keys : TileStrips::strip) / s_.lanes,
+                       unroll = std::clamp<std::int64_t>(most, 1, 4);
     const auto turn = [&](llvm::Value* c, std::vector<llvm::Value*> state) {
       for (std::int64_t u = 0; u < unroll; ++u) each(e_.add(c, u * s_.lanes), state);
       return state;
     };
-    if (vectors == unroll) return turn(e_.i64(0), std::move(first));
-    return e_.loop(e_.i64(0), e_.i64(tile_keys), unroll * s_.lanes, first,
+    if (all && most == unroll) return turn(e_.i64(0), std::move(first));
+    return e_.loop(all ? e_.i64(0) : strip.from, all ? e_.i64(tile_keys) : strip.to,
+                   unroll * s_.lanes, first,
                    [&](llvm::Value* c, std::span<llvm::Value* const> state) {
                      return turn(c, {state.begin(), state.end()});
                    });
@@ -291,6 +319,7 @@ class Attention {
   Scratch scratch_;
   TileCounts counts_;
   TileMask mask_;
+  TileStrips strips_;
   Products products_;
   const AxisRole features_, out_features_;
   Blocks q_, k_, u_;

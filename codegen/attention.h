@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "codegen/contract.h"
@@ -72,9 +73,12 @@ class Products {
     std::int64_t row, along;
   };
   // c[rows × columns] = a · b, or += where it is not fresh; b[k][column] and c[row][column] lie at
-  // a pitch of `columns`, which is padded. c and a have rows up to the next multiple of 16.
+  // a pitch of `columns`, which is padded. c and a have rows up to the next multiple of 16. With
+  // `wanted`, only those of the columns [first, second) and what a microkernel computes beside them.
+  using Range = std::pair<llvm::Value*, llvm::Value*>;
   void multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::Value* rows,
-                std::int64_t columns, llvm::Value* count, bool fresh);
+                std::int64_t columns, llvm::Value* count, bool fresh,
+                const Range* wanted = nullptr);
 
  private:
   int vectors(std::int64_t columns) const;
@@ -156,6 +160,37 @@ class TileMask {
   std::vector<Known> known_;        // by ValueId.index, of what is needed
   std::vector<char> positional_;    // by ValueId.index: made of positions and uniform values alone
   std::vector<llvm::Value*> leaf_;  // by ValueId.index: pairs of i64 by block
+};
+
+// Of a tile that a mask leaves in part (on the diagonal of a causal one, say): strips of 16 rows
+// with the keys that reach from the first to the last 16 of which something is kept, and strips of
+// keys with such rows. What lies outside need not be computed.
+class TileStrips {
+ public:
+  static constexpr std::int64_t strip = 16, strips = tile_rows / strip;
+  TileStrips(Emitter& e, const Scores& s, TileMask& mask, Scratch& scratch);
+  void find(const Point& plane, const TileMask::Tile& tile);
+  // `count` positions from `first` on within the tile, and the range of the other side's [from, to).
+  struct Strip {
+    llvm::Value *first, *count, *from, *to;
+  };
+  using Body = llvm::function_ref<void(const Strip&)>;
+  void each_of_rows(llvm::Value* row_count, Body body) const { each(rows_, row_count, body); }
+  void each_of_keys(llvm::Value* key_count, Body body) const { each(keys_, key_count, body); }
+  // Zeros where a row of the tile at `base` has nothing.
+  void clear_rest(llvm::Value* base, DType dtype) const;
+
+ private:
+  struct Side {
+    llvm::Value *from = nullptr, *to = nullptr;  // i64 by strip, in scratch
+  };
+  void each(const Side& side, llvm::Value* count, Body body) const;
+  llvm::Value* get(llvm::Value* of, llvm::Value* i) const;
+  void put(llvm::Value* of, llvm::Value* i, llvm::Value* x) const;
+  Emitter& e_;
+  const Scores& s_;
+  TileMask& mask_;
+  Side rows_, keys_;
 };
 
 // Tiles computed and tiles in all, kept at the head of a worker's local scratch

@@ -23,6 +23,7 @@ class Gradient {
         scratch_(e),
         counts_(e, scratch_, s_.batch.extent * s_.others.extent),
         mask_(e, s_, plan.conditions, scratch_),
+        strips_(e, s_, mask_, scratch_),
         products_(e, s_),
         sums_(e, plan, products_, scratch_),
         row_values_(e, s_, roots(plan), score_values()) {}
@@ -166,59 +167,103 @@ class Gradient {
       e_.loop(0, s_.row_blocks(), 1, [&](llvm::Value* i) {
         row_ = e_.mul(i, tile_rows);
         row_count_ = rows_in(row_);
-        const TileMask::Verdict v =
-            mask_.judge(plane_, {.row = row_,
-                                 .row_last = e_.add(e_.add(row_, row_count_), -1),
-                                 .row_block = i,
-                                 .key = key_,
-                                 .key_last = e_.add(e_.add(key_, key_count_), -1),
-                                 .key_block = j});
+        const TileMask::Tile where{.row = row_,
+                                   .row_last = e_.add(e_.add(row_, row_count_), -1),
+                                   .row_block = i,
+                                   .key = key_,
+                                   .key_last = e_.add(e_.add(key_, key_count_), -1),
+                                   .key_block = j};
+        const TileMask::Verdict v = mask_.judge(plane_, where);
         counts_.add(e_.ir.CreateZExt(v.possible, e_.ir.getInt64Ty()), e_.i64(1));
-        e_.when(v.possible, [&] { tile(i, v.certain); });
+        e_.when(v.possible, [&] { tile(i, where, v.certain); });
       });
     });
   }
 
-  void tile(llvm::Value* i, llvm::Value* certain) {
+  void tile(llvm::Value* i, const TileMask::Tile& where, llvm::Value* certain) {
     if (!rows_kept_) pack(false, i, row_, row_count_);
-    for (std::size_t n = 0; n < scores_.size(); ++n) {
-      const Packed &a = packed_[scores_[n].row_side], &b = packed_[scores_[n].key_side];
-      products_.multiply({block_of(a, i), a.blocks->pitch(), 1}, block_of(b, i), buffers_[n],
-                         row_count_, tile_keys, e_.i64(scores_[n].features), true);
-    }
+    const DType d = s_.dtype;
+    for_tile_sums([&](const GradSum&, llvm::Value* at, llvm::Value*) {
+      e_.store(e_.constant(d, 0, s_.lanes), at, d, s_.lanes);
+    });
     const bool whole = s_.key_extent % tile_keys == 0;
     if (!whole)
       certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(key_count_, e_.i64(tile_keys)));
+    const auto all = [&] {
+      const TileStrips::Strip rows{e_.i64(0), row_count_, e_.i64(0), key_count_};
+      score(i, rows, true);
+      map(rows, true);
+      for (std::size_t n = 0; n < plan_.sums.size(); ++n) {
+        const TileStrips::Strip keys{e_.i64(0), key_count_, e_.i64(0), row_count_};
+        add_product(n, i, plan_.sums[n].kind == GradSum::over_keys ? rows : keys);
+      }
+    };
     if (whole && mask_.empty())
-      map(true);
+      all();
     else
-      e_.when(certain, [&] { map(true); }, [&] { map(false); });
+      e_.when(certain, all, [&] { in_strips(i, where); });
+    for_tile_sums([&](const GradSum& sum, llvm::Value* from, llvm::Value* c) {
+      sums_.add_vector(sum, plane_, unit_, row_, e_.add(key_, c), e_.load(from, d, s_.lanes));
+    });
+  }
+
+  void in_strips(llvm::Value* i, const TileMask::Tile& where) {
+    strips_.find(plane_, where);
+    strips_.each_of_rows(row_count_, [&](const TileStrips::Strip& rows) {
+      score(i, rows, false);
+      map(rows, false);
+    });
+    for (std::size_t n = 0; n < tiles_.size(); ++n) strips_.clear_rest(buffers_[n], s_.dtype);
     for (std::size_t n = 0; n < plan_.sums.size(); ++n) {
-      const GradSum& sum = plan_.sums[n];
-      if (!sum.argument.valid()) continue;
-      llvm::Value* factor = block_of(packed_[factor_[n]], i);
-      llvm::Value* to = sums_.at(sum, plane_, unit_, row_, key_);
-      llvm::Value* from = buffers_[tile_of_[n]];
-      if (sum.kind == GradSum::over_keys)
-        products_.multiply({from, tile_keys, 1}, factor, to, row_count_, sum.columns, key_count_,
-                           false);
+      const auto add = [&](const TileStrips::Strip& strip) { add_product(n, i, strip); };
+      if (!plan_.sums[n].argument.valid()) continue;
+      if (plan_.sums[n].kind == GradSum::over_keys)
+        strips_.each_of_rows(row_count_, add);
       else
-        products_.multiply({from, 1, tile_keys}, factor, to, key_count_, sum.columns, row_count_,
-                           false);
+        strips_.each_of_keys(key_count_, add);
     }
+  }
+
+  // Scores of some rows and a range of keys.
+  void score(llvm::Value* i, const TileStrips::Strip& rows, bool all) {
+    const Products::Range keys{rows.from, rows.to};
+    for (std::size_t n = 0; n < scores_.size(); ++n) {
+      const Packed &a = packed_[scores_[n].row_side], &b = packed_[scores_[n].key_side];
+      const std::int64_t pitch = a.blocks->pitch();
+      products_.multiply({e_.at(block_of(a, i), e_.mul(rows.first, pitch), s_.dtype), pitch, 1},
+                         block_of(b, i),
+                         e_.at(buffers_[n], e_.mul(rows.first, tile_keys), s_.dtype), rows.count,
+                         tile_keys, e_.i64(scores_[n].features), true, all ? nullptr : &keys);
+    }
+  }
+
+  // What some rows (or keys) take of a range of keys (or rows).
+  void add_product(std::size_t n, llvm::Value* i, const TileStrips::Strip& strip) {
+    const GradSum& sum = plan_.sums[n];
+    if (!sum.argument.valid()) return;
+    const bool over_keys = sum.kind == GradSum::over_keys;
+    llvm::Value* factor = e_.at(block_of(packed_[factor_[n]], i),
+                                e_.mul(strip.from, packed_[factor_[n]].blocks->pitch()), s_.dtype);
+    llvm::Value* to = e_.at(sums_.at(sum, plane_, unit_, row_, key_),
+                            e_.mul(strip.first, sum.columns), s_.dtype);
+    llvm::Value *row = over_keys ? strip.first : strip.from,
+                *key = over_keys ? strip.from : strip.first;
+    llvm::Value* from =
+        e_.at(buffers_[tile_of_[n]], e_.add(e_.mul(row, tile_keys), key), s_.dtype);
+    const Products::Factor tile{from, over_keys ? tile_keys : 1, over_keys ? 1 : tile_keys};
+    products_.multiply(tile, factor, to, strip.count, sum.columns,
+                       e_.ir.CreateSub(strip.to, strip.from), false);
   }
 
   // ---- the maps, and sums that are no contractions
 
-  void map(bool all) {
+  void map(const TileStrips::Strip& strip, bool all) {
     const DType d = s_.dtype;
     const int lanes = s_.lanes;
-    const std::int64_t vectors = tile_keys / lanes, unroll = std::min<std::int64_t>(vectors, 4);
+    const std::int64_t vectors = (all ? tile_keys : TileStrips::strip) / lanes,
+                       unroll = std::clamp<std::int64_t>(vectors, 1, 4);
     const std::vector<ValueId> scores = score_values();
-    for_tile_sums([&](const GradSum&, llvm::Value* at, llvm::Value*) {
-      e_.store(e_.constant(d, 0, lanes), at, d, lanes);
-    });
-    e_.loop(e_.i64(0), row_count_, 1, [&](llvm::Value* r) {
+    e_.loop(strip.first, e_.add(strip.first, strip.count), 1, [&](llvm::Value* r) {
       Point point = plane_;
       if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
       row_values_.compute(point);
@@ -269,10 +314,11 @@ class Gradient {
         for (std::int64_t u = 0; u < unroll; ++u) vector(e_.add(c, u * lanes), now);
         return now;
       };
-      if (vectors == unroll)
+      if (all && vectors == unroll)
         state = turn(e_.i64(0), state);
       else
-        state = e_.loop(e_.i64(0), e_.i64(tile_keys), unroll * lanes, state,
+        state = e_.loop(all ? e_.i64(0) : strip.from, all ? e_.i64(tile_keys) : strip.to,
+                        unroll * lanes, state,
                         [&](llvm::Value* c, std::span<llvm::Value* const> now) {
                           return turn(c, {now.begin(), now.end()});
                         });
@@ -282,9 +328,6 @@ class Gradient {
         else
           sums_.add_vector(plan_.sums[across[k]], point, unit_, row, key_, state[k]);
       }
-    });
-    for_tile_sums([&](const GradSum& sum, llvm::Value* from, llvm::Value* c) {
-      sums_.add_vector(sum, plane_, unit_, row_, e_.add(key_, c), e_.load(from, d, lanes));
     });
   }
 
@@ -321,6 +364,7 @@ class Gradient {
   Scratch scratch_;
   TileCounts counts_;
   TileMask mask_;
+  TileStrips strips_;
   Products products_;
   GradSums sums_;
   RowValues row_values_;

@@ -139,7 +139,8 @@ int Products::vectors(std::int64_t columns) const {
 }
 
 void Products::multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::Value* rows,
-                        std::int64_t columns, llvm::Value* count, bool fresh) {
+                        std::int64_t columns, llvm::Value* count, bool fresh,
+                        const Range* wanted) {
   const int v = vectors(columns), r = rows_of(e_, v);
   llvm::Function*& micro = micro_[{r, v, a.row, a.along, columns}];
   if (micro == nullptr) {
@@ -160,7 +161,9 @@ void Products::multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::V
     });
   };
   if (columns == width) return panel(e_.i64(0));
-  e_.loop(0, columns, width, panel);
+  if (wanted == nullptr) return e_.loop(0, columns, width, panel);
+  llvm::Value* from = e_.mul(e_.ir.CreateUDiv(wanted->first, e_.i64(width)), width);
+  e_.loop(from, wanted->second, width, panel);
 }
 
 // ---- blocks
