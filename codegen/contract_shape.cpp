@@ -154,7 +154,8 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
   // Lines a page apart or more are also beyond what the processor fetches ahead by itself.
-  const std::int64_t a_bytes = bytes(stored_dtype(e, c.a)), k_apart = a_along.back().stride * a_bytes;
+  const std::int64_t a_bytes = bytes(stored_dtype(e, c.a));
+  const std::int64_t k_apart = a_along.back().stride * a_bytes;
   const bool far = k > 32 && (k_apart >= 4096 || conflicts(e.target, k_apart, c.kc));
   if (far || (m > 4 * c.rows && conflicts(e.target, a_lies.back().stride * a_bytes, c.rows)))
     c.direct_a = false;
