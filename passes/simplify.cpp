@@ -40,7 +40,11 @@ std::string key(Opcode code, const std::vector<ValueId>& operands, const Attr& a
   std::string k;
   const auto put = [&](const auto& x) { k.append(reinterpret_cast<const char*>(&x), sizeof x); };
   put(code);
-  for (ValueId v : operands) put(v);
+  // A product's chain of sums follows its first operand's axes, so that contractions keep theirs.
+  if (facts(code).commutes && is_elementwise(code) && operands[1].index < operands[0].index)
+    put(operands[1]), put(operands[0]);
+  else
+    for (ValueId v : operands) put(v);
   put(a.real), put(a.integer), put(a.stride), put(a.from), put(a.to), put(a.bundle), put(a.flag);
   put(a.axes.size());   // else axes summed and axes kept could change places
   for (AxisId x : a.axes) put(x);
