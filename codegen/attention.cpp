@@ -296,8 +296,9 @@ class Attention {
         set_role(e_, here, out_features_, {.first = f, .step = 1, .multiple = lanes});
         const auto put = [&](llvm::Value* mask) {
           here.mask = mask;
-          Values(e_, here).store_result(
-              0, e_.ir.CreateFDiv(e_.load(out_at(r, f), d, lanes), e_.splat(norm, lanes)));
+          llvm::Value* out =
+              e_.ir.CreateFDiv(e_.load(out_at(r, f), d, lanes), e_.splat(norm, lanes));
+          Values(e_, here).store_result(0, as_result(e_, s_, 0, out, lanes));
         };
         if (out_features_.extent == u_.pitch()) return put(nullptr);
         llvm::Value* left = e_.ir.CreateSub(e_.i64(out_features_.extent), f);
@@ -338,7 +339,9 @@ Result<Done> emit_attention(Emitter& e) {
   if (std::string why = attention_form(e.kernel, e.kernel.body(), form); !why.empty())
     return failure(Exit::internal, "a kernel of attention has not its form: " + why);
   const auto dtype = [&](ValueId v) { return e.kernel.type(v).dtype; };
-  if (dtype(form.softmax.x) != dtype(form.q) || dtype(form.u) != dtype(form.q))
+  const Op &score = e.kernel.op(form.score), &sum = e.kernel.op(form.sum);
+  if (dtype(form.softmax.x) != dtype(score.operands[0]) ||
+      dtype(sum.operands[1]) != dtype(score.operands[0]))
     return failure(Exit::usage, "within attention no second dtype of scores is compiled");
   Attention(e, form).emit();
   return Done{};

@@ -87,8 +87,8 @@ class Products {
   std::map<std::tuple<int, int, std::int64_t, std::int64_t, std::int64_t>, llvm::Function*> micro_;
 };
 
-// Blocks of an argument in scratch: positions of one axis of the scores and the argument's
-// features.
+// Blocks of an argument in scratch, in the scores' dtype: positions of one axis of the scores and
+// the argument's features.
 class Blocks {
  public:
   // `turned`: element (feature, position) at feature · 64 + position, else (position, feature) at
@@ -205,6 +205,9 @@ class TileCounts {
   Emitter& e_;
   llvm::Value* at_;
 };
+
+// x, which has the scores' dtype, as result r holds it: that may be a cast of what is computed.
+llvm::Value* as_result(Emitter& e, const Scores& s, int r, llvm::Value* x, int lanes);
 
 // max(a, b) where b is not NaN, one instruction.
 llvm::Value* larger(Emitter& e, llvm::Value* a, llvm::Value* b);

@@ -85,7 +85,9 @@ class Gradient {
     const auto has_keys = [&](ValueId v) { return e_.kernel.type(v).axes.contains(s_.keys); };
     for (OpId o : plan_.form.scores) {
       const Op& op = e_.kernel.op(o);
-      const ValueId a = op.operands[0], b = op.operands[1];
+      const Region& body = e_.kernel.body();
+      const ValueId a = argument_of(e_.kernel, body, op.operands[0]),
+                    b = argument_of(e_.kernel, body, op.operands[1]);
       const AxisRole features = features_of(e_, s_, a, a);
       const ValueId row_side = has_keys(a) ? b : a, key_side = has_keys(a) ? a : b;
       scores_.push_back({packed(row_side, false, false, features),

@@ -97,7 +97,7 @@ class Planner {
     p_.conditions = find_conditions(f_, p_.form.keys, weight);
     const std::vector<char> zero = vanishing(f_, weight, p_.conditions);
     for (ValueId r : f_.body().results)
-      if (!zero[f_.op(f_.value(r).def).operands[0].index]) p_.conditions.clear();
+      if (!zero[f_.op(sum_of(r)).operands[0].index]) p_.conditions.clear();
     p_.scores = plan_scores(e_, f_.op(p_.form.scores[0]).results[0], p_.form.keys, p_.form.rows,
                             p_.form.batch, p_.conditions);
     for (OpId o : p_.form.scores)
@@ -106,8 +106,9 @@ class Planner {
     choose_outer();
     const std::vector<ValueId>& results = f_.body().results;
     for (std::size_t r = 0; r < results.size(); ++r) {
-      GradSum sum = describe(static_cast<int>(r), f_.value(results[r]).def);
-      if (other_dtype(sum.tile) || (sum.argument.valid() && mixed(sum.argument)))
+      GradSum sum = describe(static_cast<int>(r), sum_of(results[r]));
+      if (other_dtype(f_.op(sum.op).results[0]) || other_dtype(sum.tile) ||
+          (sum.argument.valid() && mixed(sum.argument)))
         return refuse(sum.op);
       p_.sums.push_back(std::move(sum));
     }
@@ -129,6 +130,11 @@ class Planner {
                    fmt::format("within attention neither an argument with rows and keys nor a "
                                "second dtype of sums is compiled: {}",
                                print_op(e_.program, f_, o)));
+  }
+  // The sum that a result is, or is a cast of.
+  OpId sum_of(ValueId result) const {
+    const OpId def = f_.value(result).def;
+    return f_.op(def).code == Opcode::cast_ ? f_.value(f_.op(def).operands[0]).def : def;
   }
   // Axes of a result that are the scores': of a scatter the new axis may have the name of one.
   bool keeps(ValueId r, AxisId a) const {
@@ -168,7 +174,7 @@ class Planner {
     if (op.code == Opcode::contract_) {
       sum.kind = sum.keys ? GradSum::over_rows : GradSum::over_keys;
       sum.rows = !sum.keys;
-      sum.argument = op.operands[1];
+      sum.argument = argument_of(f_, f_.body(), op.operands[1]);
       sum.features = features_of(e_, p_.scores, sum.argument, sum.argument);
     } else if (op.code == Opcode::scatter_) {
       sum.kind = GradSum::scattered;

@@ -179,7 +179,8 @@ void GradSums::put_lines(const GradSum& sum, const Point& plane, llvm::Value* lo
     const auto put = [&](Point here, llvm::Value* offset, llvm::Value* left) {
       const auto one = [&](llvm::Value* mask) {
         here.mask = mask;
-        Values(e_, here).store_result(sum.result, read(offset, lanes));
+        Values(e_, here).store_result(
+            sum.result, as_result(e_, s_, sum.result, read(offset, lanes), lanes));
       };
       e_.when(
           e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { one(nullptr); },

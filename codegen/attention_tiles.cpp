@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "codegen/attention.h"
+#include "codegen/elementwise.h"
 
 namespace gradc {
 namespace {
@@ -181,7 +182,9 @@ Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId ar
   shape.lanes = s.lanes;
   AxisRole positions = role_of(e, axis.valid() ? std::vector<AxisId>{axis} : std::vector<AxisId>{});
   shape.k = turned ? features : positions;
-  function_ = emit_pack(e, shape, {.buffer = buffer_}, turned ? positions : features, pitch_,
+  Operand operand{.buffer = buffer_};
+  if (stored_dtype(e, operand) != s.dtype) operand.casts = {s.dtype};
+  function_ = emit_pack(e, shape, operand, turned ? positions : features, pitch_,
                         turned ? "pack_turned" : "pack");
 }
 
@@ -192,7 +195,8 @@ void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::
     if (!s_.axes.contains(a) || (axis_.valid() && a == axis_))
       index[a.index] = {.first = e_.i64(0)};
   llvm::Value* source =
-      e_.at(e_.buffer(buffer_), every_lane(e_, buffer_offset(e_, buffer_, index, 1), 1), s_.dtype);
+      e_.at(e_.buffer(buffer_), every_lane(e_, buffer_offset(e_, buffer_, index, 1), 1),
+            e_.buffer_type(buffer_).dtype);
   llvm::Value* all = e_.i64(features_.extent);
   if (turned_)
     e_.ir.CreateCall(function_, {source, block, from, to, e_.i64(0), all});
@@ -268,6 +272,13 @@ void TileCounts::add(llvm::Value* computed, llvm::Value* all) {
 }
 
 // ---- lanes
+
+llvm::Value* as_result(Emitter& e, const Scores& s, int r, llvm::Value* x, int lanes) {
+  const DType to = e.kernel.type(e.kernel.body().results[static_cast<std::size_t>(r)]).dtype;
+  if (to == s.dtype) return x;
+  llvm::Value* const operands[] = {x};
+  return emit_elementwise(e, Opcode::cast_, operands, s.dtype, to, lanes);
+}
 
 llvm::Value* larger(Emitter& e, llvm::Value* a, llvm::Value* b) {
   return e.ir.CreateSelect(e.ir.CreateFCmpOGT(a, b), a, b);

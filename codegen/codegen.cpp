@@ -43,8 +43,7 @@ Result<Done> check_supported(const Program& program, const Function& kernel, con
                    fmt::format("{} is not compiled for the target {} yet, only interpreted: {}",
                                name(dtype), target.name, what));
   };
-  const bool halves = kernel.family == Family::map || kernel.family == Family::rows ||
-                      kernel.family == Family::contract;
+  const bool halves = kernel.family != Family::read;
   const auto held = [&](DType d) { return d != DType::f16 && (d != DType::bf16 || halves); };
   for (ValueId a : kernel.body().arguments)
     if (!held(kernel.type(a).dtype))

@@ -44,6 +44,11 @@ bool in_region(const Region& region, ValueId v) {
   return std::find(region.arguments.begin(), region.arguments.end(), v) != region.arguments.end();
 }
 
+// A cast of an argument, for a contraction: it has the argument's axes and not the scores'.
+bool is_argument_cast(const Region& region, const Op& op) {
+  return op.code == Opcode::cast_ && in_region(region, op.operands[0]);
+}
+
 // What may stand beside contractions and softmax.
 bool is_free(const Function& f, const Op& op) {
   return is_elementwise(op.code) || facts(op.code).kind == Kind::source ||
@@ -69,6 +74,12 @@ std::string roles_of(const Function& f, const Op& score, AxisId& keys, AxisList&
 }
 
 }  // namespace
+
+ValueId argument_of(const Function& f, const Region& region, ValueId operand) {
+  if (in_region(region, operand)) return operand;
+  const Op* op = def(f, operand);
+  return op != nullptr && is_argument_cast(region, *op) ? op->operands[0] : ValueId{};
+}
 
 bool softmax_form(const Function& f, ValueId weight, SoftmaxForm& out) {
   const Op* quotient = def(f, weight, Opcode::div_);
@@ -143,13 +154,13 @@ std::string attention_form(const Function& f, const Region& region, AttentionFor
   a.sum = contractions[1];
   const Op& score = f.op(a.score);
   const Op& sum = f.op(a.sum);
-  a.q = score.operands[0];
-  a.k = score.operands[1];
+  a.q = argument_of(f, region, score.operands[0]);
+  a.k = argument_of(f, region, score.operands[1]);
   a.weights = sum.operands[0];
-  a.u = sum.operands[1];
+  a.u = argument_of(f, region, sum.operands[1]);
   a.out = sum.results[0];
   for (ValueId v : {a.q, a.k, a.u})
-    if (!in_region(region, v)) return "an operand of a contraction is no argument";
+    if (!v.valid()) return "an operand of a contraction is no argument";
   if (std::string why = roles_of(f, score, a.keys, a.rows, a.batch); !why.empty()) return why;
   const AxisList& axes = f.type(score.results[0]).axes;
   // The softmax is that of the region's only maximum.
@@ -196,6 +207,11 @@ std::string attention_form(const Function& f, const Region& region, AttentionFor
       part[r.index] = of_weight;
       continue;
     }
+    if (is_argument_cast(region, op)) continue;
+    if (op.code == Opcode::cast_ && op.operands[0] == a.out) {
+      part[r.index] = after;
+      continue;
+    }
     const bool reduction = facts(op.code).kind == Kind::reduce;
     if (reduction && r != s.max && r != s.sum) return "there is another reduction";
     if (!reduction && !is_free(f, op)) return "an operation has no place in it";
@@ -215,7 +231,9 @@ std::string attention_form(const Function& f, const Region& region, AttentionFor
       if (part[v.index] == of_score || part[v.index] == inside)
         return "what follows the softmax reads scores";
   }
-  if (region.results.empty() || region.results[0] != a.out)
+  const Op* result = region.results.empty() ? nullptr : def(f, region.results[0]);
+  if (result == nullptr || (region.results[0] != a.out &&
+                            (result->code != Opcode::cast_ || result->operands[0] != a.out)))
     return "its first result is not the weighted sum";
   if (region.results.size() > 2) return "there are more than two results";
   if (region.results.size() == 2) {
@@ -237,11 +255,17 @@ std::string attention_grad_form(const Function& f, const Region& region, Attenti
     const Op& op = f.op(o);
     if (op.results.size() != 1) return "an operation has several results";
     const ValueId r = op.results[0];
+    if (op.code == Opcode::cast_ && result[op.operands[0].index] == 1 &&
+        def(f, op.operands[0])->code == Opcode::contract_) {
+      result[r.index] = 2;  // nothing stands behind it
+      continue;
+    }
     for (ValueId v : op.operands)
       if (result[v.index]) return "something stands behind a sum";
+    if (is_argument_cast(region, op)) continue;
     const auto is_tile = [&](ValueId v) { return tile[v.index] != 0; };
-    if (op.code == Opcode::contract_ && in_region(region, op.operands[0]) &&
-        in_region(region, op.operands[1])) {
+    if (op.code == Opcode::contract_ && argument_of(f, region, op.operands[0]).valid() &&
+        argument_of(f, region, op.operands[1]).valid()) {
       if (g.scores.empty()) {
         if (std::string why = roles_of(f, op, g.keys, g.rows, g.batch); !why.empty()) return why;
         axes = f.type(r).axes;
@@ -253,7 +277,7 @@ std::string attention_grad_form(const Function& f, const Region& region, Attenti
     }
     if (g.scores.empty() && !is_free(f, op)) return "the first contraction is not the scores'";
     if (op.code == Opcode::contract_) {
-      if (!is_tile(op.operands[0]) || !in_region(region, op.operands[1]) ||
+      if (!is_tile(op.operands[0]) || !argument_of(f, region, op.operands[1]).valid() ||
           !same_set(f.type(op.operands[0]).axes, axes))
         return "a contraction is not one of a tile and an argument";
       const AxisList& left = f.type(r).axes;

@@ -31,15 +31,19 @@ SoftmaxForm build_softmax(Builder& to, ValueId x, AxisId axis, bool guarded);
 // is its weight there, too.
 ValueId build_lse(Builder& to, const SoftmaxForm& softmax);
 
+// The argument of the region that a contraction's operand is: itself, or what it is a cast of (an
+// argument of bf16 that is multiplied in f32). Invalid: it is neither.
+ValueId argument_of(const Function& f, const Region& region, ValueId operand);
+
 // A region: score = contract(q, k); elementwise operations of it (the score map) end in the
 // softmax's x; elementwise operations of the weight (the weight map) end in the first operand of
-// out = contract(weights, u). q, k and u are arguments. Beside these only sources, elementwise
-// operations, `expand` and address operations (ir/kernel.h), in axes of the score. Results: out,
-// and perhaps lse.
+// out = contract(weights, u). q, k and u are arguments, or casts of arguments. Beside these only
+// sources, elementwise operations, `expand` and address operations (ir/kernel.h), in axes of the
+// score. Results: out, or a cast of it, and perhaps lse.
 struct AttentionForm {
   SoftmaxForm softmax;
   OpId score, sum;   // the two contractions
-  ValueId q, k, u;   // arguments of the region
+  ValueId q, k, u;   // arguments of the region: what is multiplied, or what that is a cast of
   ValueId weights;   // the weight map's end: the weight itself if there is none
   ValueId out, lse;  // lse: invalid if it is no result
   AxisId keys;
@@ -53,7 +57,8 @@ std::string attention_form(const Function& f, const Region& region, AttentionFor
 // sources, elementwise operations, `expand` and address operations. Results are sums of tiles: a
 // contraction of a tile and an argument, over the keys or over all rows, perhaps over axes of the
 // batch, too; a `sum` of a tile; a `scatter` of a tile, without a base, by an index in axes of the
-// score. The index of a tile is never such a result, nor is an operand.
+// score. The index of a tile is never such a result, nor is an operand. An argument may be a cast of
+// one, and a result a cast of a contraction.
 struct AttentionGradForm {
   std::vector<OpId> scores, sums;  // in the region's order
   AxisId keys;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "passes/chunk.h"
+#include "passes/group.h"
 
 namespace gradc::chunking {
 namespace {
@@ -70,8 +71,16 @@ bool row_sum(const Function& f, const Op& op, const AxisList& cut) {
                      [&](ValueId v) { return f.type(v).axes.contains_all(cut); });
 }
 
-// Made of constants and positions alone, each row as every other.
-std::vector<char> made_of_nothing(const Function& f, const AxisList& cut) {
+// A rounded copy of a large argument (a table's in bf16), which the kernels that read it round for
+// themselves rather than keep.
+bool is_rounded_argument(const Function& f, const Op& op) {
+  return op.code == Opcode::cast_ && !f.value(op.operands[0]).def.valid() &&
+         f.elements(f.type(op.results[0])) >= grouping::most_copied;
+}
+
+// Made of constants and positions alone, each row as every other; or of an argument, for less than
+// handing it on would cost.
+std::vector<char> made_again(const Function& f, const AxisList& cut) {
   std::vector<char> free(f.ops.size(), 0);
   for (OpId o : f.body().ops) {
     const Op& op = f.op(o);
@@ -79,11 +88,13 @@ std::vector<char> made_of_nothing(const Function& f, const AxisList& cut) {
         op.code == Opcode::constant_ ||
         (op.code == Opcode::position_ && op.operands.empty() && !cut.contains(op.attr.to));
     const bool made = is_elementwise(op.code) || op.code == Opcode::expand_;
-    free[o.index] =
-        source || (made && std::all_of(op.operands.begin(), op.operands.end(), [&](ValueId v) {
-                     const OpId def = f.value(v).def;
-                     return def.valid() && free[def.index];
-                   }));
+    const bool rounded =
+        is_rounded_argument(f, op) && disjoint(f.type(op.results[0]).axes, cut);
+    free[o.index] = source || rounded ||
+                    (made && std::all_of(op.operands.begin(), op.operands.end(), [&](ValueId v) {
+                       const OpId def = f.value(v).def;
+                       return def.valid() && free[def.index];
+                     }));
   }
   return free;
 }
@@ -96,7 +107,7 @@ class Finder {
     part_.cut = cut_rows(f, row_axes(f, f.op(anchor)), options);
     part_.inside.assign(f.ops.size(), 0);
     cut_ = part_.cut.axes();
-    free_ = made_of_nothing(f, cut_);
+    free_ = made_again(f, cut_);
     for (OpId o : f.body().ops)
       for (ValueId v : f.op(o).operands) readers_[v.index].push_back(o);
   }

@@ -63,8 +63,10 @@ struct Clusters {
 // starts.
 bool reads_memory(const Function& f, const Clusters& c, const Op& op, std::size_t operand);
 // A contraction's operand that is a cast of something in memory: the cast moves into the kernel,
-// unless another contraction reads it, too.
+// unless another contraction reads it, too, and a copy is not too large. What is wider than what it
+// is a cast of is never kept.
 bool is_absorbed_cast(const Function& f, const Clusters& c, ValueId operand);
+inline constexpr std::int64_t most_copied = std::int64_t{1} << 22;  // elements
 bool is_address(Opcode code);  // a view or read that can be the addressing of a load
 
 // Kernels of the whole program; equal ones are found by structure_key.

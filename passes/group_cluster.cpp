@@ -160,8 +160,9 @@ bool reads_memory(const Function& f, const Clusters& c, const Op& op, std::size_
 bool is_absorbed_cast(const Function& f, const Clusters& c, ValueId operand) {
   OpId def = f.value(operand).def;
   if (!def.valid() || f.op(def).code != Opcode::cast_) return false;
-  if (c.products[operand.index] > 1) return false;
   ValueId x = f.op(def).operands[0];
+  if (bytes(f.type(x).dtype) < bytes(f.type(operand).dtype)) return true;
+  if (c.products[operand.index] > 1 && f.elements(f.type(operand)) < most_copied) return false;
   for (def = f.value(x).def; def.valid(); def = f.value(x).def) {
     if (c.fate[def.index] != Fate::view) return false;
     x = f.op(def).operands[0];

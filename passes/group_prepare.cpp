@@ -23,12 +23,19 @@ class Preparation {
         to_(program, out),
         copy_(from, to_),
         uses_(from.values.size()),
+        readers_(from.values.size()),
         late_(from.ops.size()),
         reduced_(from.values.size()) {
-    for (const Op& op : from.ops)
-      for (ValueId v : op.operands) ++uses_[v.index];
+    for (std::uint32_t o = 0; o < from.ops.size(); ++o)
+      for (ValueId v : from.ops[o].operands) {
+        ++uses_[v.index];
+        readers_[v.index].push_back(OpId{o});
+      }
     for (const Region& r : from.regions)
-      for (ValueId v : r.results) ++uses_[v.index];
+      for (ValueId v : r.results) {
+        ++uses_[v.index];
+        readers_[v.index].push_back({});
+      }
   }
 
   void run() {
@@ -53,6 +60,8 @@ class Preparation {
       const Op& op = from_.op(id);
       if (is_attention(op)) {
         launch(op);
+      } else if (op.code == Opcode::cast_ && copy_.mapped(op.results[0])) {
+        // attention hands it out
       } else if (op.code == Opcode::fused_) {
         const Region& inner = from_.regions[op.regions[0].index];
         for (std::size_t i = 0; i < op.operands.size(); ++i)
@@ -77,36 +86,80 @@ class Preparation {
     return op.code == Opcode::fused_ &&
            (op.attr.claim == Claim::attention || op.attr.claim == Claim::attention_grad);
   }
-  // The region as a kernel, without arguments that it does not read.
+  // The region as a kernel, without arguments that it does not read. An operand of products that is
+  // a cast of a narrower value is cast while it is packed, and a result that is read as a narrower
+  // value alone is handed out so.
   void launch(const Op& op) {
     const Region& region = from_.regions[op.regions[0].index];
     Function kernel;
     kernel.family = op.attr.claim == Claim::attention ? Family::attention : Family::attention_grad;
     Builder to(to_.program(), kernel);
     Cloner copy(from_, to);
-    std::vector<char> read(from_.values.size(), 0);
+    std::vector<char> read(from_.values.size(), 0), multiplied(from_.values.size(), 0);
     for (OpId o : region.ops)
-      for (ValueId v : from_.op(o).operands) read[v.index] = 1;
+      for (ValueId v : from_.op(o).operands) {
+        const bool product = from_.op(o).code == Opcode::contract_;
+        multiplied[v.index] = product && (!read[v.index] || multiplied[v.index]);
+        read[v.index] = 1;
+      }
     std::vector<ValueId> operands, results;
     for (std::size_t i = 0; i < op.operands.size(); ++i) {
       const ValueId v = region.arguments[i];
       if (read[v.index] == 0) continue;
-      copy.map(v, to.argument(copy(from_.type(v)), to_.program().text(from_.value(v).name)));
-      operands.push_back(copy_(op.operands[i]));
+      const std::string_view name = to_.program().text(from_.value(v).name);
+      Type type = copy(from_.type(v));
+      ValueId operand = copy_(op.operands[i]);
+      if (const ValueId narrow = widened(operand); narrow.valid() && multiplied[v.index]) {
+        operand = narrow;
+        type.dtype = to_.type(narrow).dtype;
+      }
+      copy.map(v, to.cast(to.argument(type, name), from_.type(v).dtype));
+      operands.push_back(operand);
     }
     for (OpId o : region.ops) copy.clone(o);
-    for (ValueId v : region.results) results.push_back(copy(v));
-    to.finish(results);
     std::vector<Type> types;
-    for (ValueId v : op.results) types.push_back(copy_(from_.type(v)));
+    for (std::size_t i = 0; i < op.results.size(); ++i) {
+      const ValueId v = region.results[i];
+      const OpId def = from_.value(v).def;
+      Type type = copy_(from_.type(op.results[i]));
+      if (from_.op(def).code == Opcode::contract_) type.dtype = read_as(op.results[i]);
+      results.push_back(to.cast(copy(v), type.dtype));
+      types.push_back(type);
+    }
+    to.finish(results);
     to_.at = op.loc;
     const FunctionId callee = grouping::define(to_.program(), kernels_, std::move(kernel));
     const std::vector<ValueId> made =
         to_.add_multi(Opcode::launch_, operands, {.callee = callee}, types);
     for (std::size_t i = 0; i < made.size(); ++i) {
-      copy_.map(op.results[i], made[i]);
-      to_.name(made[i], to_.program().text(from_.value(op.results[i]).name));
+      const ValueId v = op.results[i];
+      if (types[i].dtype == from_.type(v).dtype)
+        copy_.map(v, made[i]);
+      else
+        for (OpId reader : readers_[v.index]) copy_.map(from_.op(reader).results[0], made[i]);
+      to_.name(made[i], to_.program().text(from_.value(v).name));
     }
+  }
+  // What the value is a cast of, if that takes less memory.
+  ValueId widened(ValueId v) {
+    const Function& made = to_.function();
+    const OpId def = made.value(v).def;
+    if (!def.valid() || made.op(def).code != Opcode::cast_) return {};
+    const ValueId x = made.op(def).operands[0];
+    const DType from = made.type(x).dtype;
+    return is_real(from) && bytes(from) < bytes(made.type(v).dtype) ? x : ValueId{};
+  }
+  // The narrower dtype that all readers cast the value to, or its own.
+  DType read_as(ValueId v) const {
+    const DType own = from_.type(v).dtype;
+    DType all = own;
+    for (OpId reader : readers_[v.index]) {
+      if (!reader.valid() || from_.op(reader).code != Opcode::cast_) return own;
+      const DType to = from_.type(from_.op(reader).results[0]).dtype;
+      if (!is_real(to) || bytes(to) >= bytes(own) || (all != own && to != all)) return own;
+      all = to;
+    }
+    return all;
   }
 
   // No element of the result gets two contributions.
@@ -219,6 +272,7 @@ class Preparation {
   Builder to_;
   Cloner copy_;
   std::vector<std::uint32_t> uses_;
+  std::vector<std::vector<OpId>> readers_;  // by value; invalid: a region's end
   std::vector<char> late_;       // scatters that are written where they are added
   std::vector<AxisId> reduced_;  // by value
   std::map<std::pair<std::uint32_t, std::uint32_t>, ValueId>

@@ -43,8 +43,10 @@ Program spread_norm(const Program& program);
 // What the operands of contractions are rounded to.
 enum class Precision : std::uint8_t { f32, bf16 };
 
-// Rounds the operands of f32 contractions to bf16, by casts (passes/precision.cpp).
-Program lower_precision(const Program& program);
+// A contraction that reads an element of an operand fewer times is not rounded.
+inline constexpr std::int64_t fewest_reads = 8;
+// Rounds the operands of f32 products to bf16, by casts (passes/precision.cpp).
+Program lower_precision(const Program& program, std::int64_t least = fewest_reads);
 
 // Forms kernels inside each function: launches of definitions (Family, ir/verify.cpp), which are shared by
 // structure; what is left beside launches and calls are views, `concat` and `flat`.
@@ -67,6 +69,7 @@ struct PlanSummary {
   };
   std::vector<Holder> at_peak;              // largest first, of the activation arena
   std::int64_t peak_live = 0;               // bytes alive at once: no plan can do with less
+  std::int64_t lent = 0;                    // bytes alive then where gradients will be written
   int launches = 0, kernels = 0;            // kernels: distinct ones
   Cost cost;                                // of all launches
   struct Work {

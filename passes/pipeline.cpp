@@ -100,7 +100,9 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   then("unfuse", [](const Program& x) -> Result<Program> { return unfuse(x, false); });
   then("simplify", simplified);
   if (options.precision == Precision::bf16) {
-    then("precision", [](const Program& x) -> Result<Program> { return lower_precision(x); });
+    then("precision", [&](const Program& x) -> Result<Program> {
+      return lower_precision(x, options.least_reads);
+    });
     then("simplify", simplified);
   }
   if (options.memory_budget > 0 && (options.entry == "step" || options.entry == "grad"))

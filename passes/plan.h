@@ -69,14 +69,23 @@ struct Packing {
 // least.
 Packing pack(std::span<const Interval> intervals);
 
+// A stretch of the gradients' arena that holds a gradient, or a part of one, for some time.
+struct Taken {
+  std::int64_t begin = 0, end = 0;
+  std::int64_t first = 0, last = 0;
+};
+// Places for intervals where the arena is free for all their lives (passes/plan_lend.cpp); −1: none.
+std::vector<std::int64_t> lend(std::span<const Interval> intervals, std::span<const Taken> taken);
+
 // The entry with all its calls replaced by bodies.
 Function inline_calls(Program& program, std::string_view entry);
 // The planned function; appends copy kernels to `program`.
 Function lay_out(Program& program, const Function& flat);
 
-// One value that a launch of a planned function writes into the activation arena: alive from its
-// launch to its last reader, positions of the body, both included; the body's length if it is a
-// result. Where a launch writes over it, its life ends before that launch.
+// One value that a launch of a planned function writes into the activation arena, or into the
+// gradients' without being one: alive from its launch to its last reader, positions of the body,
+// both included; the body's length if it is a result. Where a launch writes over it, its life ends
+// before that launch.
 struct Life {
   ValueId value;
   std::int64_t bytes, first, last;

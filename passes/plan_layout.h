@@ -116,6 +116,7 @@ class Layout {
   void finish();
 
   // ---- addresses (plan_write.cpp)
+  std::vector<Taken> gradients_taken();
   void assign_addresses();
 
   Program& program_;

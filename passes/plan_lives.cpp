@@ -13,6 +13,27 @@ bool looks_only(const Op& op) {
           op.operands.size() == 1);
 }
 
+// The gradients: results in their arena, what is joined to them, and what they are written over (a
+// sum so far).
+std::vector<char> gradients(const Function& f) {
+  std::vector<char> out(f.values.size(), 0);
+  const auto there = [&](ValueId v) { return f.placed[v.index].arena == Arena::gradients; };
+  for (ValueId v : f.body().results) out[v.index] = there(v);
+  for (auto o = f.body().ops.rbegin(); o != f.body().ops.rend(); ++o) {
+    const Op& op = f.op(*o);
+    if (!looks_only(op)) {
+      for (ValueId v : op.results)
+        for (ValueId x : op.operands)
+          out[x.index] |= out[v.index] && there(x) &&
+                          f.placed[x.index].offset == f.placed[v.index].offset;
+      continue;
+    }
+    const bool whole = op.code == Opcode::flat_ && there(op.results[0]);
+    for (ValueId v : op.operands) out[v.index] |= whole || out[op.results[0].index];
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<Life> lives(const Function& f) {
@@ -25,6 +46,7 @@ std::vector<Life> lives(const Function& f) {
     const std::int64_t need = looks_only(op) ? last[op.results[0].index] : t;
     for (ValueId v : op.operands) last[v.index] = std::max(last[v.index], need);
   }
+  const std::vector<char> gradient = gradients(f);
   std::vector<Life> out;
   std::map<std::uint32_t, std::size_t> by_value;
   for (std::int64_t t = 0; t < n; ++t) {
@@ -32,7 +54,8 @@ std::vector<Life> lives(const Function& f) {
     if (looks_only(op)) continue;
     for (ValueId v : op.results) {
       const Placement& p = f.placed[v.index];
-      if (p.arena != Arena::activations) continue;
+      if (p.arena != Arena::activations && (p.arena != Arena::gradients || gradient[v.index]))
+        continue;
       // Written over an operand: that one's bytes are this one's.
       for (ValueId x : op.operands)
         if (const auto it = by_value.find(x.index); it != by_value.end() && last[x.index] == t &&

@@ -23,6 +23,15 @@ std::int64_t end_of(const Function& f, ValueId v) {
   return f.placed[v.index].offset + (last + 1) * bytes(t.dtype);
 }
 
+// ` (gpt.grad:22, gradient)`: the first line that the value comes from.
+std::string origin(const Program& program, LocId at) {
+  const Location& l = program.location(at);
+  if (l.lines.empty()) return "";
+  const std::string& path = program.files[l.lines[0].file.index];
+  return fmt::format("  ({}:{}{})", path.substr(path.rfind('/') + 1), l.lines[0].line,
+                     l.role == Role::gradient ? ", gradient" : "");
+}
+
 }  // namespace
 
 PlanSummary summarize_plan(const Program& program, FunctionId planned) {
@@ -53,7 +62,9 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
     s.cost.bytes += w.cost.bytes;
   }
 
-  const std::vector<planning::Life> all = planning::lives(f);
+  std::vector<planning::Life> all, lent;
+  for (const planning::Life& l : planning::lives(f))
+    (f.placed[l.value.index].arena == Arena::activations ? all : lent).push_back(l);
   std::map<std::int64_t, std::int64_t> change;  // of the bytes alive, by time
   for (const planning::Life& l : all) {
     change[l.first] += l.bytes;
@@ -67,12 +78,16 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
       peak_at = t;
     }
   }
+  for (const planning::Life& l : lent)
+    if (l.first <= peak_at && peak_at <= l.last) s.lent += l.bytes;
   text::Layouts layouts(program);
   const text::ValueNames names(program, f, layouts);
   for (const planning::Life& l : all)
     if (l.first <= peak_at && peak_at <= l.last)
-      s.at_peak.push_back(
-          {fmt::format("{}: {}", names[l.value], describe(program, f, f.type(l.value))), l.bytes});
+      s.at_peak.push_back({fmt::format("{}: {}{}", names[l.value],
+                                       describe(program, f, f.type(l.value)),
+                                       origin(program, f.op(f.value(l.value).def).loc)),
+                           l.bytes});
   std::sort(s.at_peak.begin(), s.at_peak.end(), [](const auto& a, const auto& b) {
     return std::tie(b.bytes, a.value) < std::tie(a.bytes, b.value);
   });
@@ -91,8 +106,10 @@ std::string summary_text(const PlanSummary& s, std::size_t holders) {
     row(name(static_cast<Family>(i)), s.by_family[static_cast<std::size_t>(i)]);
   row("all", {s.launches, s.kernels, s.cost});
   const auto activations = static_cast<std::size_t>(Arena::activations);
-  out += fmt::format("activations: {} bytes, {} alive at the peak\n", s.bytes[activations],
+  out += fmt::format("activations: {} bytes, {} alive at the peak", s.bytes[activations],
                      s.peak_live);
+  if (s.lent > 0) out += fmt::format(", {} more where gradients will be", s.lent);
+  out += '\n';
   for (std::size_t i = 0; i < std::min(holders, s.at_peak.size()); ++i)
     out += fmt::format("{:>14} {}\n", s.at_peak[i].bytes, s.at_peak[i].value);
   return out;

@@ -127,6 +127,32 @@ void Layout::finish() {
   to_.finish(results, f_.result_names);
 }
 
+// When what of the gradients' arena is in use. Empty where callers hand the gradients in.
+std::vector<Taken> Layout::gradients_taken() {
+  const std::uint32_t b = of_arena_[static_cast<std::size_t>(Arena::gradients)];
+  if (b == Spot::none || buffers_[b].arguments) return {};
+  const Function& out = to_.function();
+  const std::int64_t n = static_cast<std::int64_t>(out.body().ops.size());
+  std::vector<std::int64_t> first(out.values.size(), -1), last(out.values.size(), -1);
+  for (std::int64_t t = 0; t < n; ++t) {
+    const Op& op = out.op(out.body().ops[static_cast<std::size_t>(t)]);
+    for (ValueId v : op.operands) last[v.index] = t;
+    for (ValueId v : op.results) first[v.index] = last[v.index] = t;
+  }
+  for (ValueId v : out.body().results) last[v.index] = n;
+  std::vector<Taken> taken;
+  for (std::uint32_t v = 0; v < out.values.size(); ++v) {
+    const Spot& s = placed_[v];
+    const Type& type = out.values[v].type;
+    if (s.buffer != b || out.elements(type) == 0) continue;
+    std::int64_t far = 0;
+    for (int i = 0; i < type.axes.size(); ++i)
+      far += s.strides[static_cast<std::size_t>(i)] * (out.extent(type.axes[i]) - 1);
+    taken.push_back({s.offset, s.offset + (far + 1) * bytes(type.dtype), first[v], last[v]});
+  }
+  return taken;
+}
+
 void Layout::assign_addresses() {
   Function& out = to_.function();
   placed_.resize(out.values.size());
@@ -152,8 +178,16 @@ void Layout::assign_addresses() {
     intervals.push_back(life[b]);
     which.push_back(b);
   }
-  const Packing packing = pack(intervals);
-  for (std::size_t i = 0; i < which.size(); ++i) buffers_[which[i]].base = packing.offsets[i];
+  const std::vector<std::int64_t> lent = lend(intervals, gradients_taken());
+  std::vector<Interval> own;
+  for (std::size_t i = 0; i < which.size(); ++i)
+    if (lent[i] < 0) own.push_back(intervals[i]);
+  const Packing packing = pack(own);
+  for (std::size_t i = 0, n = 0; i < which.size(); ++i) {
+    Buffer& b = buffers_[which[i]];
+    b.base = lent[i] < 0 ? packing.offsets[n++] : lent[i];
+    if (lent[i] >= 0) b.arena = Arena::gradients;
+  }
   out.placed.assign(out.values.size(), {});
   for (std::size_t v = 0; v < out.values.size(); ++v)
     if (const Spot& s = placed_[v]; s.valid())

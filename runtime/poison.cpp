@@ -78,7 +78,8 @@ Poison Poison::of(const Function& f, const Bases& bases) {
     if (op.code != Opcode::launch_) continue;
     launch_at[static_cast<std::int64_t>(t)] = launch_at.size();
     for (ValueId v : op.results)
-      if (const Arena a = f.placed[v.index].arena; a == Arena::activations || a == Arena::output)
+      if (const Arena a = f.placed[v.index].arena;
+          a == Arena::activations || a == Arena::gradients || a == Arena::output)
         out.before.push_back(fill_of(f, v, bases));
   }
   out.behind.resize(launch_at.size());

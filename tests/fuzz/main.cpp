@@ -1,6 +1,6 @@
 // The fuzz: random models through every pass, in the interpreter and compiled.
 //
-//     fuzz --count 1000 --from 1 [--compiled]     a thousand of them; prints where to go on
+//     fuzz --count 1000 --from 1 [--compiled] [--bf16]   a thousand of them; prints where to go on
 //     fuzz --seconds 600 --from 1                 as many as there is time for
 //     fuzz --fault 3 --count 50                   with a deliberate fault: how many find it
 //     fuzz --faults 20                            each fault, until it is found, in at most 20 programs
@@ -39,7 +39,7 @@ struct Flags {
   double seconds = 1e9;
   std::uint64_t from = 1;
   std::int64_t count = 0;  // 0: until the time is over
-  bool compiled = false, reduce = true;
+  bool compiled = false, bf16 = false, reduce = true;
   int fault = 0;
   std::int64_t faults = 0;  // programs for each fault
   std::string texts;
@@ -68,7 +68,8 @@ Question question_of(std::uint64_t seed, const Flags& flags) {
   return {.seed = seed,
           .compiled = compiled,
           .chosen = flags.fault == 0 && (compiled || seed % 10 < 3),
-          .wide = !compiled && seed % 10 == 7,
+          .wide = !compiled && !flags.bf16 && seed % 10 == 7,
+          .bf16 = flags.bf16,
           .fault = flags.fault};
 }
 std::string text_of(std::uint64_t seed, const Flags& flags) {
@@ -240,7 +241,7 @@ int run_texts(const Flags& flags, Shared& shared) {
 int usage() {
   fmt::print(
       stderr,
-      "fuzz [--count N] [--seconds S] [--from SEED] [--compiled] [--no-reduce] [--fault 1..{}] "
+      "fuzz [--count N] [--seconds S] [--from SEED] [--compiled] [--bf16] [--no-reduce] [--fault 1..{}] "
       "[--faults N] [--texts FILE|FOLDER] [--show SEED]\n",
       fault_count);
   return 2;
@@ -255,6 +256,10 @@ int main(int argc, char** argv) {
     const std::string value = i + 1 < argc ? argv[i + 1] : "";
     if (flag == "--compiled") {
       flags.compiled = true;
+      continue;
+    }
+    if (flag == "--bf16") {
+      flags.bf16 = true;
       continue;
     }
     if (flag == "--no-reduce") {

@@ -35,7 +35,7 @@ std::string Outcome::signature() const {
 namespace {
 
 // Rounding in float64, with a margin of a thousand; in float32, with one of sixteen.
-constexpr double noise_64 = 1e-13, noise_32 = 0x1p-24, margin_32 = 16;
+constexpr double noise_64 = 1e-13, noise_32 = 0x1p-24, noise_bf16 = 0x1p-13, margin_32 = 16;
 
 bool has_launches(const Program& p) {
   for (const Function& f : p.functions)
@@ -85,9 +85,14 @@ class Examination {
     const ChunkOptions small{.rows = random_.between(1, 4), .least = 6, .most_chunks = 8};
     Pipeline pipeline{.target = host_target(),
                       .chunks = random_.chance(0.5) ? small : ChunkOptions{},
+                      .precision = q_.bf16 ? Precision::bf16 : Precision::f32,
+                      .least_reads = 1,
                       .after = [&](std::string_view pass, const Program& p) {
                         passes_.emplace_back(pass);
-                        behind(*check, pass, p);
+                        if (pass == "precision")
+                          round(*check, p);
+                        else
+                          behind(*check, pass, p);
                       }};
     Result<Program> planned = run_pipeline(program, pipeline);
     if (!outcome.ok()) return;
@@ -97,7 +102,7 @@ class Examination {
       if (n.name.starts_with("grad."))
         for (const double x : n.array.real) outcome.gradient = outcome.gradient || x != 0;
     if (q_.compiled) compile(*planned, *check, "compiled");
-    if (outcome.ok() && q_.chosen) choose_passes(program);
+    if (outcome.ok() && q_.chosen && !q_.bf16) choose_passes(program);
   }
 
  private:
@@ -170,6 +175,18 @@ class Examination {
       }
     }
     compare(check, pass, program);
+  }
+
+  // Rounding moves values, as far as its casts say: what follows is held to what they give.
+  void round(PassCheck& check, const Program& program) {
+    if (!outcome.ok()) return;
+    note(program);
+    Result<PassCheck> rounded = PassCheck::begin(program, q_.seed);
+    if (!rounded) return fail("precision", rounded.failure());
+    check = std::move(*rounded);
+    if (!finite(check.before())) return;
+    base_ = program;
+    reference_ = check.before();
   }
 
   void compare(PassCheck& check, std::string_view pass, const Program& program) {
@@ -293,8 +310,9 @@ class Examination {
       if (within(0)) continue;
       const double noise = noise_of(check, name, noise_32, 3, true);
       if (within(noise)) continue;
-      // A comparison or a floor that rounding decides shows in some samples only.
-      if (within(noise_of(check, name, 4 * noise_32, 30, true)) && std::isfinite(off)) {
+      // A comparison, a floor or a rounding to bf16 that noise decides shows in some samples only.
+      const double more = q_.bf16 ? noise_bf16 : 4 * noise_32;
+      if (within(noise_of(check, name, more, 30, true)) && std::isfinite(off)) {
         ++outcome.unstable;
         continue;
       }

@@ -35,6 +35,7 @@ struct Question {
   bool compiled = false;       // also compiled
   bool chosen = false;         // again, by a random choice of passes
   bool wide = false;           // reals of 64 bits (interpreted)
+  bool bf16 = false;           // the operands of products rounded, however few elements they have
   int fault = 0;               // inject this one (faults.h) where it can be
   double* injected = nullptr;  // then: 0 not, 1 injected, 2 found
 };

@@ -35,8 +35,8 @@ bundle @params {{
   first: f32[d=16] as "first" = 1.0
   last: f32[d=16] as "last" = 1.0
 }}
-input %x: f32[b=8 d=16]
-func @h(%x: f32[b=8 d=16], %p: @params.h) -> f32[b d] {{
+input %x: f32[b=256 d=16]
+func @h(%x: f32[b=256 d=16], %p: @params.h) -> f32[b d] {{
   %a = contract %x, %p.w -> f32[b e=64]
   %c = tanh %a -> f32[b e]
   %g = mul %a, %c -> f32[b e]
@@ -44,14 +44,14 @@ func @h(%x: f32[b=8 d=16], %p: @params.h) -> f32[b d] {{
   %z = add %x, %y -> f32[b d]
   return %z
 }}
-func @k(%x: f32[b=8 d=16], %g: f32[d]) -> f32[b d] {{
+func @k(%x: f32[b=256 d=16], %g: f32[d]) -> f32[b d] {{
   %s = sum %x over d -> f32[b]
   %c = sub %x, %s -> f32[b d]
   %m = mul %c, %g -> f32[b d]
   %e = tanh %m -> f32[b d]
   return %e
 }}
-func @loss(%p: @params, %x: f32[b=8 d=16], %step: i64[], %seed: i64[]) -> (loss: f32[]) {{
+func @loss(%p: @params, %x: f32[b=256 d=16], %step: i64[], %seed: i64[]) -> (loss: f32[]) {{
   %x.0 = call @k %x, %p.first -> f32[b d]
 )",
                                  turns);

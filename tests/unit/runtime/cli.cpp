@@ -86,10 +86,10 @@ TEST_CASE("exit codes tell what was wrong") {
 }
 
 TEST_CASE("--memory-budget: what it takes, what a plan says of it, what cannot be met") {
-  const std::string gpt = "frontend/models/gpt.grad --set layers=4 d=32 h=2 t=32 b=2 ";
+  const std::string gpt = "frontend/models/gpt.grad --set layers=4 d=32 h=2 t=32 b=8 ";
   for (const char* wrong : {"x", "800Q", "-1", "0", "1.5GB"}) CHECK(gradc(fmt::format("dump {} --stage=plan --memory-budget {}", gpt, wrong)).code == 2);
   CHECK(gradc("dump " + gpt + "--stage=plan --memory-budget 1.5G").output == gradc("dump " + gpt + "--stage=plan").output);
-  const Ran planned = gradc("dump " + gpt + "--stage=plan --brief --memory-budget 0.3M");
+  const Ran planned = gradc("dump " + gpt + "--stage=plan --brief --memory-budget 0.6M");
   CHECK(planned.code == 0);
   CHECK(planned.output.find("# recomputed: turns 0-") != std::string::npos);
   const Ran refused = gradc("bench " + gpt + "--memory-budget 1K", true);
