@@ -4,13 +4,14 @@
 #   tests/acceptance.sh path     from a .grad file to a GPT trained on real text
 #   tests/acceptance.sh fusion   attention, norms and their kin recognised, differentiated, planned
 #   tests/acceptance.sh speed    a step beside its peers and beside what the machine can do
+#   tests/acceptance.sh speed-tests   the part of it that needs no quiet machine
 #
 # What compares with peers needs them: `tests/bench/compare.py --install` once, or a Python that has them in PEER_PYTHON
 # (PEERS: another script than tests/bench/peers.py). Without, its lines say so and count as short.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-}
-[ -f "tests/acceptance/$name.sh" ] || { sed -n 's/^# \{0,1\}//p' "$0" | head -11; exit 2; }
+[ -f "tests/acceptance/$name.sh" ] || { sed -n 's/^# \{0,1\}//p' "$0" | head -10; exit 2; }
 
 gradc=build/gradc
 gpt=frontend/models/gpt.grad

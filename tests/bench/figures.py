@@ -159,15 +159,17 @@ def curves_(file):
             f"; mean {j['away']:.4f} <= {j['spread']:.4f}")
 
 
-def row_(file):
-    """A row of the comparison: its speedup (0 where there is none), and how that came about."""
+def compared(file):
+    """A row that has a peer beside it."""
     r = read(file)
-    if "refused" in r:
-        return f"0 gradc: {r['refused'][:80]}"
-    for peer, why in r["no_ratio"].items():
-        return f"0 no ratio: {why[:70]}"
-    if "speedup" not in r:
-        return "0 no peer ran: " + "; ".join(r["failed"].values())[:70]
+    if not r.get("peers"):
+        raise ValueError(f"gradc: {r['refused']}" if "refused" in r else "no ratio: " + "; ".join((r["no_ratio"] or r["failed"]).values()))
+    return r
+
+
+def row_(file):
+    """A row of the comparison: its speedup, and how that came about."""
+    r = compared(file)
     ms = r["peers"][r["fastest"]]["ms"]
     note = "" if r["arithmetic"] else f"; this CPU has no {r['dtype']} arithmetic"
     if (r["others"] or 0) > 0.03:
@@ -177,14 +179,14 @@ def row_(file):
 
 def memory_(file):
     """Its peak memory by the least of PyTorch's and JAX's."""
-    r = read(file)
+    r = compared(file)
     least = min(p["rss_mib"] for p in r["peers"].values())
     return f"{r['rss_mib'] / least:.3f} {r['rss_mib'] / least:.2f} ({r['rss_mib']:.0f} / {least:.0f} MiB)"
 
 
 def first_call_(file):
     """gradc's first call by the least of the peers'."""
-    r = read(file)
+    r = compared(file)
     least = min(p["first_call_s"] for p in r["peers"].values())
     return f"{r['first_call_s'] / least:.3f} {r['first_call_s']:.2f} s beside {least:.2f} s"
 
@@ -193,4 +195,4 @@ if __name__ == "__main__":
     try:
         print(globals()[sys.argv[1] + "_"](*sys.argv[2:]))
     except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OSError) as e:
-        sys.exit(f"{type(e).__name__}: {e}")
+        sys.exit(str(e) if type(e) is ValueError else f"{type(e).__name__}: {e}")
