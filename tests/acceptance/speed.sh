@@ -94,6 +94,14 @@ compiled=$(ask value "$work/warm" compiled)
 line "$(holds "${compiled/\?*/1} == 0")" "the second run compiles 0 kernels" "$compiled compiled, $(ask value "$work/warm" cached) from the cache"
 parts=$(for part in frontend_s passes_s llvm_s link_s; do printf '%s %s ' "${part%_s}" "$(ask value "$work/cold" $part)"; done)
 line "$([[ $parts == *\?* ]] && echo 0 || echo 1)" "bench tells frontend, passes, LLVM and link apart" "$parts"
+files=()
+for n in 1 2 3; do
+  for threads in 1 2; do
+    bench "threads$n.$threads" "$nano" --steps 1 --no-cache --threads $threads
+    files+=("$work/threads$n.$threads")
+  done
+done
+gate "x <= 0.65" "kernels are compiled in parallel: two threads take at most 0.65 of one's LLVM time" medians llvm_s "${files[@]}"
 deep="d=64 h=2 v=65 t=64 b=2"
 files=()
 for n in 1 2 3; do
