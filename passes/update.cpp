@@ -14,32 +14,12 @@
 #include <unordered_set>
 
 #include "ir/builder.h"
+#include "ir/pattern.h"
 #include "passes/differentiate.h"
 #include "passes/passes.h"
 
 namespace gradc {
 namespace {
-
-// `*` stands for any characters. The last star is where to try again, so the time is that of a
-// product.
-bool matches(std::string_view pattern, std::string_view text) {
-  std::size_t p = 0, t = 0, star = std::string_view::npos, retry = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      retry = t;
-    } else if (p < pattern.size() && pattern[p] == text[t]) {
-      ++p, ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++retry;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
 
 bool matches_any(std::string_view patterns, std::string_view text) {
   constexpr std::string_view separators = ", \t";

@@ -3,11 +3,11 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <optional>
 
 #include "ir/philox.h"
+#include "runtime/clock.h"
 #include "runtime/entry.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
@@ -19,9 +19,6 @@
 
 namespace gradc {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 // A random batch, drawn once and copied in before every step, as a loader would.
 struct Batch {
@@ -105,12 +102,12 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   if (!budget) return budget.failure();
   Result<ModelFile> model = load_model(common, sources, *lowering);
   if (!model) return model.failure();
-  const double frontend_s = since(begin);
+  const double frontend_s = seconds_since(begin);
   Result<std::unique_ptr<Session>> opened =
       Session::open(model->model.program, {.target = *target, .threads = chosen_threads(common), .eval = false, .fuse = *chosen_fusion(common), .precision = chosen_precision(common), .cache = chosen_cache(common), .memory_budget = *budget});
   if (!opened) return opened.failure();
   Session& s = **opened;
-  const double compile_s = since(begin);   // the arenas are mapped by now, but nothing has touched them
+  const double compile_s = seconds_since(begin);   // the arenas are mapped by now, but nothing has touched them
   const Clock::time_point init = Clock::now();
   std::vector<BundleValues<float>> parts;
   if (s.bundle().valid()) parts.push_back({s.bundle(), s.parameters()});
@@ -119,7 +116,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     if (Result<Done> r = initialize(s.program(), part, common.seed); !r) return r.failure();
   if (!o.weights.empty())
     if (Result<Done> r = load_weights(s.program(), parts, o.weights, {}); !r) return r.failure();
-  const double init_s = since(init);
+  const double init_s = seconds_since(init);
   Entry& step = s.step();
   const Batch batch = Batch::draw(s.program(), step, common.seed);
   step.set("seed", static_cast<std::int64_t>(common.seed));
@@ -136,10 +133,10 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     timed ? step.step().run_timed() : step.run();
     loss = step.scalar("loss");
     if (i == 0) {
-      first_s = compile_s + since(t);
+      first_s = compile_s + seconds_since(t);
       first_loss = loss;
     }
-    if (i >= 2) times.push_back(since(t));
+    if (i >= 2) times.push_back(seconds_since(t));
     if (o.profile && timed) profiled.profile->add(times.back());
   }
   const double middle = median(times), least = *std::min_element(times.begin(), times.end());

@@ -4,23 +4,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "ir/structure.h"
 #include "runtime/cache.h"
+#include "runtime/clock.h"
 #include "runtime/pool.h"
 
 namespace gradc {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-}  // namespace
 
 struct KernelStore::State {
   Target target;
@@ -103,7 +96,7 @@ struct Distinct {
 Result<std::vector<KernelStore::Kernel>> KernelStore::get(
     const Program& program, const std::vector<KernelInstance>& instances, int threads,
     LoadReport& report) {
-  auto begin = std::chrono::steady_clock::now();
+  auto begin = Clock::now();
   const Distinct distinct(instances);
   std::unordered_map<std::uint32_t, std::string> structures;   // by kernel
   std::vector<std::string> keys;
@@ -123,7 +116,7 @@ Result<std::vector<KernelStore::Kernel>> KernelStore::get(
     state_->warned = true;
   }
   report.llvm_s += seconds_since(begin);
-  begin = std::chrono::steady_clock::now();
+  begin = Clock::now();
   if (!state_->jit) {
     Result<std::unique_ptr<Jit>> jit = Jit::create(state_->target);
     if (!jit) return jit.failure();

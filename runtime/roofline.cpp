@@ -3,18 +3,16 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstring>
 
 #include "codegen/rates.h"
+#include "runtime/clock.h"
 #include "runtime/jit.h"
 #include "runtime/memory.h"
 #include "runtime/pool.h"
 
 namespace gradc {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t stream_bytes = std::size_t{128} << 20;  // beyond the last cache
 
@@ -27,7 +25,7 @@ double fastest(Pool& pool, Job job) {
   for (int n = 0; n < 3 || Clock::now() < end; ++n) {
     const auto begin = Clock::now();
     pool.run(work);
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
+    best = std::min(best, seconds_since(begin));
   }
   return best;
 }
@@ -54,7 +52,7 @@ Result<double> multiply_add_rate(const Target& target, DType dtype, Jit& jit, Po
     const auto begin = Clock::now();
     (*fn)(&buffer, worker, pool.size(), 0, nullptr, local.data());
     double& mine = best[static_cast<std::size_t>(worker) * 8];   // a cache line each
-    mine = std::min(mine, std::chrono::duration<double>(Clock::now() - begin).count());
+    mine = std::min(mine, seconds_since(begin));
   });
   double rate = 0;
   for (std::size_t w = 0; w < best.size(); w += 8) rate += loop->work / best[w];

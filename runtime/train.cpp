@@ -4,13 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <numbers>
 
+#include "runtime/clock.h"
 #include "runtime/file.h"
 #include "runtime/initial.h"
 #include "runtime/json.h"
@@ -23,9 +23,6 @@ void on_signal(int number) {
   received = number;
   std::signal(number, SIG_DFL);   // a second one ends at once
 }
-
-using Clock = std::chrono::steady_clock;
-double seconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double>(end - begin).count(); }
 
 // Everything that a run holds.
 struct Run {

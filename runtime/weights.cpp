@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "ir/evaluate.h"
+#include "ir/pattern.h"
 #include "runtime/initial.h"
 #include "runtime/pool.h"
 #include "runtime/safetensors.h"
@@ -111,27 +112,6 @@ bool groups_adjacent(const std::vector<std::int64_t>& declared,
     groups = std::move(next);
   }
   return groups.back() != 0;
-}
-
-// `*` stands for any run of characters. Linear but for one way back to the last star.
-bool matches(std::string_view pattern, std::string_view text) {
-  std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (p < pattern.size() && pattern[p] == text[t]) {
-      ++p;
-      ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
 }
 
 template <class Real>

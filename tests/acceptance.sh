@@ -4,9 +4,10 @@
 #   tests/acceptance.sh path     from a .grad file to a GPT trained on real text
 #   tests/acceptance.sh fusion   attention, norms and their kin recognised, differentiated, planned
 #   tests/acceptance.sh speed    a step beside its peers and beside what the machine can do
+#   tests/acceptance.sh speed-tests   the part of it that needs no quiet machine
 #
-# PEER_PYTHON (a Python with PyTorch) and PEERS (the script that times it) are needed for the comparison
-# of speed; without them that line says so and counts as short.
+# What compares with peers needs them: `tests/bench/compare.py --install` once, or a Python that has them in PEER_PYTHON
+# (PEERS: another script than tests/bench/peers.py). Without, its lines say so and count as short.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 name=${1:-}
@@ -17,6 +18,7 @@ gpt=frontend/models/gpt.grad
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export GRADC_CACHE_DIR=$work/cache
+no_peers="no peers: tests/bench/compare.py --install"
 short=0
 texts=()
 for f in /usr/share/games/fortunes/*; do case $f in *.dat | *.u8) ;; *) texts+=("$f") ;; esac; done
@@ -28,6 +30,8 @@ line() {  # line HELD(0/1) REQUIREMENT FIGURE
 }
 seconds() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(seconds)" 'BEGIN { printf "%.2f", b - a }'; }
+peers() { [ -x "${PEER_PYTHON:-build/peers/bin/python}" ]; }
+ask() { tests/bench/figures.py "$@" 2>"$work/asked" || { echo "? $(tail -1 "$work/asked" | cut -c1-60)"; false; }; }
 holds() { awk "BEGIN { exit !($1) }" && echo 1 || echo 0; }
 
 doctest() {  # doctest BINARY PATTERN: passes if some case ran and none failed

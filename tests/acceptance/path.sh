@@ -72,12 +72,12 @@ took=$(since "$begin")
 line "$(holds "$took <= 0.5")" "check takes tens of milliseconds" "$(awk -v t="$took" 'BEGIN { printf "%.0f ms", t * 200 }')"
 
 # ---- speed
-if [ -n "${PEER_PYTHON:-}" ] && [ -n "${PEERS:-}" ]; then
-  tests/bench/compare.py --peer-python "$PEER_PYTHON" --peers "$PEERS" --config nano --batch 16 --seq 256 >"$work/compare" 2>&1 || true
+if peers; then
+  tests/bench/compare.py --config nano --batch 16 --seq 256 >"$work/compare" 2>&1 || true
   ratio=$(sed -n 's/.*"ratio": \([0-9.]*\).*/\1/p' "$work/compare" | tail -1)
   line "$(holds "${ratio:-99} <= 3")" "nano, batch 16, seq 256: a step takes at most 3x PyTorch eager's" "ratio ${ratio:-?} (median of 3 interleaved pairs)"
 else
-  line 0 "nano, batch 16, seq 256: a step takes at most 3x PyTorch eager's" "set PEER_PYTHON and PEERS"
+  line 0 "nano, batch 16, seq 256: a step takes at most 3x PyTorch eager's" "$no_peers"
 fi
 
 # ---- the first command, from nothing
