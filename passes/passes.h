@@ -70,7 +70,7 @@ struct PlanSummary {
   std::array<std::int64_t, 9> bytes{};      // by Arena
   struct Holder {
     std::string value;                      // as in the dump, with its type: `%q: f32[b t h e]`
-    std::int64_t bytes;
+    std::int64_t bytes;                     // of a sequence that turns make, those that are there
   };
   std::vector<Holder> at_peak;              // largest first, of the activation arena
   std::int64_t peak_live = 0;               // bytes alive at once: no plan can do with less

@@ -33,10 +33,8 @@ class Turns {
     for (auto& p : parts_) p.resize(static_cast<std::size_t>(n_));
     for (std::int64_t i = 0; i < n_; ++i) turn(scan_.attr.reverse ? n_ - 1 - i : i);
     for (std::size_t k = 0; k < scan_.attr.carried; ++k) copy_.map(scan_.results[k], states_[k]);
-    for (std::size_t r = scan_.attr.carried; r < region_.results.size(); ++r) {
+    for (std::size_t r = scan_.attr.carried; r < region_.results.size(); ++r)
       copy_.map(scan_.results[r], collected(r));
-      to_.name(copy_(scan_.results[r]), program_.text(f_.value(scan_.results[r]).name));
-    }
   }
 
  private:
@@ -76,15 +74,17 @@ class Turns {
   }
 
   // All parts behind each other along a new axis, which lies outermost.
-  ValueId join(const std::vector<ValueId>& parts) {
+  ValueId join(const std::vector<ValueId>& parts, ValueId result) {
     const Type part = to_.type(parts[0]);
     const AxisId along = to_.fresh_axis(program_.text(f_.axis(scan_.attr.from).name),
                                         static_cast<std::int64_t>(parts.size()));
     Type whole{part.dtype, {along}};
     for (AxisId a : part.axes) whole.axes.push_back(a);
     to_.at = scan_.loc;
-    return to_.add(Opcode::concat_, parts,
-                   {.to = along, .axes = std::vector<AxisId>(parts.size())}, whole);
+    const Attr attr{.to = along, .axes = std::vector<AxisId>(parts.size())};
+    const ValueId made = to_.add(Opcode::concat_, parts, attr, whole);
+    to_.name(made, program_.text(f_.value(result).name));
+    return made;
   }
 
   ValueId collected(std::size_t r) {
@@ -95,7 +95,7 @@ class Turns {
       if (!whole_[k].valid()) {
         std::vector<ValueId> parts = parts_[k];
         parts.insert(scan_.attr.reverse ? parts.end() : parts.begin(), first_[k]);
-        whole_[k] = join(parts);
+        whole_[k] = join(parts, scan_.results[r]);
       }
       const bool behind = region_.results[r] == region_.results[k];
       const Attr slice{.integer = behind != scan_.attr.reverse ? 1 : 0,
@@ -106,7 +106,7 @@ class Turns {
     for (std::size_t q = scan_.attr.carried; q < r; ++q)
       if (region_.results[q] == region_.results[r] && copy_(f_.type(scan_.results[q])) == type)
         return copy_(scan_.results[q]);
-    const ValueId whole = join(parts_[r]);
+    const ValueId whole = join(parts_[r], scan_.results[r]);
     return to_.add(Opcode::relabel_, {whole}, {.from = to_.type(whole).axes[0], .to = along}, type);
   }
 
