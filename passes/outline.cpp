@@ -173,6 +173,13 @@ class Outliner {
 
 }  // namespace
 
-Program outline(const Program& program) { return Outliner(program).run(); }
+Program outline(const Program& program) {
+  const auto scans = [](const Function& f) {
+    return std::any_of(f.ops.begin(), f.ops.end(),
+                       [](const Op& op) { return op.code == Opcode::scan_; });
+  };
+  if (std::none_of(program.functions.begin(), program.functions.end(), scans)) return program;
+  return Outliner(program).run();
+}
 
 }  // namespace gradc

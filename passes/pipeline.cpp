@@ -52,6 +52,13 @@ std::string no_update(const Program& program) {
   return "";
 }
 
+bool has_scan(const Program& program) {
+  return std::any_of(program.functions.begin(), program.functions.end(), [](const Function& f) {
+    return std::any_of(f.ops.begin(), f.ops.end(),
+                       [](const Op& op) { return op.code == Opcode::scan_; });
+  });
+}
+
 // Bytes of activations once the passes behind `recompute` have run.
 std::int64_t planned_activations(const Program& program, const Pipeline& options) {
   const Program chunked = chunk(program, options.target, nullptr, options.chunks);
@@ -100,9 +107,11 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   // behind this, so that what is computed again stays apart from the first time.
   then("unfuse", [](const Program& x) -> Result<Program> { return unfuse(x, false); });
   then("simplify", simplified);
-  then("hoist", [](const Program& x) -> Result<Program> { return hoist(x); });
-  then("simplify", simplified);
-  then("outline", [](const Program& x) -> Result<Program> { return outline(x); });
+  if (p && has_scan(*p)) {
+    then("hoist", [](const Program& x) -> Result<Program> { return hoist(x); });
+    then("simplify", simplified);
+    then("outline", [](const Program& x) -> Result<Program> { return outline(x); });
+  }
   if (options.precision == Precision::bf16) {
     then("precision", [](const Program& x) -> Result<Program> { return lower_precision(x); });
     then("simplify", simplified);

@@ -147,9 +147,10 @@ std::string too_long(const Program& program, std::string_view entry) {
         [](RegionId, OpId) {});
   }
   if (launches[root.index] <= most) return "";
-  return fmt::format("@{} would be a step of {:.0f} launches, and at most {:.0f} are planned: fewer "
-                     "turns of its scans, or layers, or `run --interpret`",
-                     entry, launches[root.index], most);
+  return fmt::format(
+      "@{} would be a step of {:.0f} launches, and at most {:.0f} are planned: fewer turns of its "
+      "scans, or layers, or `run --interpret`",
+      entry, launches[root.index], most);
 }
 
 }  // namespace gradc

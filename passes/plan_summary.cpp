@@ -23,15 +23,15 @@ std::int64_t end_of(const Function& f, ValueId v) {
   return f.placed[v.index].offset + (last + 1) * bytes(t.dtype);
 }
 
-// By value: the sequence of which it is one position, itself otherwise: a `concat` that each operand
-// fills a place of.
+// By value: the sequence of which it is one position, itself otherwise: a `concat` of more than a
+// handful of operands, each of which fills a place.
 std::vector<ValueId> sequences(const Function& f) {
   std::vector<ValueId> out(f.values.size());
   for (std::uint32_t v = 0; v < out.size(); ++v) out[v] = ValueId{v};
   for (std::size_t n = f.body().ops.size(); n-- > 0;) {
     const Op& op = f.op(f.body().ops[n]);
     const bool view = facts(op.code).kind == Kind::view && op.operands.size() == 1;
-    const bool places = op.code == Opcode::concat_ &&
+    const bool places = op.code == Opcode::concat_ && op.operands.size() > 8 &&
                         std::none_of(op.attr.axes.begin(), op.attr.axes.end(),
                                      [](AxisId a) { return a.valid(); });
     const ValueId whole = op.results.empty() ? ValueId{} : out[op.results[0].index];

