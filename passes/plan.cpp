@@ -27,24 +27,28 @@
 namespace gradc {
 namespace planning {
 
-namespace {
-
-// A callee's result under the axes that the caller has for it: a view of it where they differ.
 ValueId under_axes(Builder& to, ValueId v, const AxisList& axes) {
   const auto relabel = [&](int i, AxisId axis) {
     v = to.add(Opcode::relabel_, {v}, {.from = to.type(v).axes[i], .to = axis});
   };
-  std::vector<int> others;
-  for (int i = 0; i < axes.size(); ++i)
-    if (to.type(v).axes[i] != axes[i]) others.push_back(i);
-  // By way of new ones, since two may have changed places.
-  if (others.size() > 1)
-    for (int i : others)
-      relabel(i, to.fresh_axis(to.program().text(to.function().axis(axes[i]).name),
-                               to.function().extent(axes[i])));
-  for (int i : others) relabel(i, axes[i]);
-  return v;
+  for (;;) {
+    int other = -1;
+    for (int i = 0; i < axes.size(); ++i) {
+      if (to.type(v).axes[i] == axes[i]) continue;
+      other = i;
+      if (!to.type(v).axes.contains(axes[i])) break;
+    }
+    if (other < 0) return v;
+    // By way of a new one, if two have changed places.
+    const AxisId want = axes[other];
+    relabel(other, to.type(v).axes.contains(want)
+                       ? to.fresh_axis(to.program().text(to.function().axis(want).name),
+                                       to.function().extent(want))
+                       : want);
+  }
 }
+
+namespace {
 
 // Every operation of `f`, its calls replaced by the bodies of functions that have no calls any
 // more, its scans by their turns.

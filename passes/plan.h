@@ -79,6 +79,8 @@ Function inline_calls(Program& program, std::string_view entry);
 // the body of its callee, which has no calls any more, and a scan as its turns.
 void inline_operation(const Program& program, const Function& f, OpId op, Builder& to,
                       Cloner& copy);
+// A callee's result under the axes that the caller has for it: a view of it where they differ.
+ValueId under_axes(Builder& to, ValueId v, const AxisList& axes);
 void inline_turns(const Program& program, const Function& f, const Op& scan, Builder& to,
                   Cloner& copy);
 // The planned function; appends copy kernels to `program`.

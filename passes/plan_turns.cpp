@@ -7,8 +7,10 @@
 // results, and the states that its derivative reads) they are one sequence, a position longer, with
 // the first state at its end or beginning, and two slices of it.
 #include <algorithm>
+#include <map>
 
 #include "ir/builder.h"
+#include "ir/typing.h"
 #include "passes/plan.h"
 
 namespace gradc::planning {
@@ -52,10 +54,30 @@ class Turns {
         copy_.map(formal, copy_(scan_.operands[i]));
       }
     }
-    for (OpId o : region_.ops) inline_operation(program_, f_, o, to_, copy_);
+    for (OpId o : region_.ops) f_.op(o).code == Opcode::call_ ? call(o) : copy_.clone(o);
     for (std::size_t r = 0; r < region_.results.size(); ++r)
       parts_[r][static_cast<std::size_t>(position)] = copy_(region_.results[r]);
     for (std::size_t k = 0; k < states_.size(); ++k) states_[k] = copy_(region_.results[k]);
+  }
+
+  // The callee's body, under the same axes every turn: a function has but so many.
+  void call(OpId id) {
+    const Op& op = f_.op(id);
+    const Function& callee = program_.function(op.attr.callee);
+    const std::vector<ValueId>& formal = callee.body().arguments;
+    const auto [at, fresh] = inside_.try_emplace(id, callee, to_);
+    Cloner& inside = at->second;
+    std::vector<AxisId> axes;
+    for (std::size_t i = 0; i < formal.size(); ++i) {
+      const ValueId actual = copy_(op.operands[i]);
+      inside.map(formal[i], actual);
+      if (fresh) bind_axes(callee, callee.type(formal[i]), to_.function(), to_.type(actual), axes);
+    }
+    for (std::uint32_t i = 0; i < axes.size(); ++i)
+      if (axes[i].valid()) inside.map_axis(AxisId{i}, axes[i]);
+    const std::vector<ValueId> made = inside.inline_region(callee.body());
+    for (std::size_t i = 0; i < made.size(); ++i)
+      copy_.map(op.results[i], under_axes(to_, made[i], copy_(f_.type(op.results[i])).axes));
   }
 
   // The state whose value before each turn is collected as result r, and behind it as another one.
@@ -119,6 +141,7 @@ class Turns {
   std::int64_t n_;
   std::vector<ValueId> states_, first_;
   std::vector<std::vector<ValueId>> parts_;  // by result of the region, then by position
+  std::map<OpId, Cloner> inside_;            // by call of the region
   std::vector<ValueId> whole_;               // by state: collected before and behind each turn
 };
 

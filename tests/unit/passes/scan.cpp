@@ -55,6 +55,17 @@ const Text texts[] = {
   }
   return %p, %r, %s, %q
 })"},
+    {"a state turned over every turn", R"(func @f(%h0: f32[d=2 e=2], %z: f32[t=3 d]) -> f32[d e], f32[t d e] {
+  %h, %hs = scan t carry 1 slice 1 %h0, %z -> f32[d e], f32[t d e] { (%s: f32[d e], %x: f32[d])
+    %a = relabel %s [d -> k] -> f32[k=2 e]
+    %b = relabel %a [e -> d] -> f32[k d]
+    %c = relabel %b [k -> e] -> f32[e d]
+    %m = mul %c, %x -> f32[d e]
+    %n = sin %m -> f32[d e]
+    yield %n, %s
+  }
+  return %h, %hs
+})"},
     {"integers", R"(func @f(%i0: i32[b=3], %k: i32[t=4 b], %x: f32[b]) -> i32[b], i32[t b], f32[t b] {
   %i, %is, %ys = scan t carry 1 slice 1 %i0, %k, %x -> i32[b], i32[t b], f32[t b] { (%s: i32[b], %j: i32[b], %y: f32[b])
     %n = add %s, %j -> i32[b]
