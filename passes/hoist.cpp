@@ -163,77 +163,95 @@ class Rewriter {
     return same_set(f.type(x).axes, f.type(v).axes) ? x : v;
   }
 
+  // ---- the loop that is left
+
+  struct Operand {
+    ValueId value, formal;  // outside; of the old region: an argument or what was made before
+  };
+  // Results of the scan that the loop still collects, by their index.
+  std::vector<std::uint32_t> results() const {
+    std::vector<std::uint32_t> out;
+    for (std::uint32_t r : parts_.results)
+      if (!parts_.is_free(region_.results[r])) out.push_back(r);
+    return out;
+  }
+
   template <class Inner>
   void loop(const Inner& inner) {
-    struct Operand {
-      ValueId value, formal;  // outside; of the region: an argument or what was made before
-    };
-    std::vector<Operand> states, slices, invariants;
-    for (std::uint32_t k : parts_.states)
-      states.push_back({copy_(scan_.operands[k]), region_.arguments[k]});
-    const auto read = [&](ValueId v) {
-      return std::any_of(parts_.inside.begin(), parts_.inside.end(), [&](OpId o) {
-               const std::vector<ValueId>& x = f_.op(o).operands;
-               return std::find(x.begin(), x.end(), v) != x.end();
-             }) ||
-             yields(v);
-    };
-    for (std::size_t i = scan_.attr.carried; i < region_.arguments.size(); ++i)
-      if (const ValueId v = region_.arguments[i]; read(v))
-        (i < scan_.attr.carried + scan_.attr.sliced ? slices : invariants)
-            .push_back({in_any_order(whole_.at(v)), v});
-    for (ValueId v : parts_.before)
-      (parts_.varies(v) ? slices : invariants).push_back({in_any_order(whole_.at(v)), v});
-
-    std::vector<ValueId> results;  // of the scan or, for accumulations, of the region
     std::vector<Type> types;
     for (std::uint32_t k : parts_.states) types.push_back(copy_(f_.type(scan_.results[k])));
-    for (std::uint32_t r : parts_.results)
-      if (!parts_.is_free(region_.results[r])) types.push_back(copy_(f_.type(scan_.results[r])));
+    for (std::uint32_t r : results()) types.push_back(copy_(f_.type(scan_.results[r])));
     for (ValueId v : parts_.collected) types.push_back(whole_type(v));
     if (types.empty()) return;
-
-    std::vector<ValueId> operands, yields;
-    for (const std::vector<Operand>* list : {&states, &slices, &invariants})
-      for (const Operand& o : *list) operands.push_back(o.value);
+    std::vector<Operand> operands;
+    for (std::uint32_t k : parts_.states)
+      operands.push_back({copy_(scan_.operands[k]), region_.arguments[k]});
+    const std::size_t sliced = add_slices(operands);
     const Attr attr{.from = along(),
-                    .carried = static_cast<std::uint32_t>(states.size()),
-                    .sliced = static_cast<std::uint32_t>(slices.size()),
+                    .carried = static_cast<std::uint32_t>(parts_.states.size()),
+                    .sliced = static_cast<std::uint32_t>(sliced),
                     .reverse = scan_.attr.reverse};
-    const RegionId opened = to_.open();
-    std::vector<ValueId> formals;
-    for (const std::vector<Operand>* list : {&states, &slices, &invariants})
-      for (const Operand& o : *list) {
-        Type type = to_.type(o.value);
-        if (list == &slices) type.axes = type.axes.without(along());
-        formals.push_back(to_.argument(type, to_.program().text(f_.value(o.formal).name)));
-        copy_.map(o.formal, formals.back());
-      }
-    std::size_t at = states.size();
-    for (const std::vector<Operand>* list : {&slices, &invariants})
-      for (const Operand& o : *list) {
-        const AxisList axes = copy_(f_.type(o.formal)).axes;
-        copy_.map(o.formal, to_.expand(formals[at++], axes));
-      }
-    for (OpId o : region_.ops)
-      if (parts_.inside.contains(o)) inner(o);
-    for (std::uint32_t k : parts_.states) yields.push_back(copy_(region_.results[k]));
-    for (std::uint32_t r : parts_.results)
-      if (!parts_.is_free(region_.results[r])) yields.push_back(copy_(region_.results[r]));
-    for (ValueId v : parts_.collected) yields.push_back(copy_(v));
-    to_.close(yields);
+    const RegionId region = write_region(operands, attr, inner);
+    std::vector<ValueId> values;
+    for (const Operand& o : operands) values.push_back(o.value);
     to_.at = scan_.loc;
     const std::vector<ValueId> made =
-        to_.add_multi(Opcode::scan_, operands, attr, types, std::array{opened});
+        to_.add_multi(Opcode::scan_, values, attr, types, std::array{region});
     std::size_t n = 0;
     for (std::uint32_t k : parts_.states) define(scan_.results[k], made[n++]);
-    for (std::uint32_t r : parts_.results) {
-      const ValueId v = region_.results[r];
-      if (parts_.is_free(v)) continue;
+    for (std::uint32_t r : results()) {
       define(scan_.results[r], made[n]);
-      whole_.try_emplace(v, made[n++]);
+      whole_.try_emplace(region_.results[r], made[n++]);
     }
     for (ValueId v : parts_.collected) whole_[v] = made[n++];
+  }
+
+  // Slices, then invariants; gives the number of slices.
+  std::size_t add_slices(std::vector<Operand>& operands) {
+    std::vector<Operand> invariants;
+    const std::size_t states = operands.size();
+    const std::size_t first_invariant = scan_.attr.carried + scan_.attr.sliced;
+    for (std::size_t i = scan_.attr.carried; i < region_.arguments.size(); ++i)
+      if (const ValueId v = region_.arguments[i]; is_read(v))
+        (i < first_invariant ? operands : invariants).push_back({in_any_order(whole_.at(v)), v});
+    for (ValueId v : parts_.before)
+      (parts_.varies(v) ? operands : invariants).push_back({in_any_order(whole_.at(v)), v});
+    const std::size_t slices = operands.size() - states;
+    operands.insert(operands.end(), invariants.begin(), invariants.end());
+    return slices;
+  }
+
+  template <class Inner>
+  RegionId write_region(const std::vector<Operand>& operands, const Attr& attr,
+                        const Inner& inner) {
+    const RegionId region = to_.open();
+    std::vector<ValueId> formals;
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      Type type = to_.type(operands[i].value);
+      if (i >= attr.carried && i < attr.carried + attr.sliced)
+        type.axes = type.axes.without(along());
+      const std::string_view name = to_.program().text(f_.value(operands[i].formal).name);
+      formals.push_back(to_.argument(type, name));
+    }
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      const AxisList axes = copy_(f_.type(operands[i].formal)).axes;
+      copy_.map(operands[i].formal, to_.expand(formals[i], axes));
+    }
+    for (OpId o : region_.ops)
+      if (parts_.inside.contains(o)) inner(o);
+    std::vector<ValueId> yields;
+    for (std::uint32_t k : parts_.states) yields.push_back(copy_(region_.results[k]));
+    for (std::uint32_t r : results()) yields.push_back(copy_(region_.results[r]));
+    for (ValueId v : parts_.collected) yields.push_back(copy_(v));
+    to_.close(yields);
+    return region;
+  }
+
+  bool is_read(ValueId v) const {
+    return yields(v) || std::any_of(parts_.inside.begin(), parts_.inside.end(), [&](OpId o) {
+             const std::vector<ValueId>& x = f_.op(o).operands;
+             return std::find(x.begin(), x.end(), v) != x.end();
+           });
   }
   bool yields(ValueId v) const {
     return std::any_of(parts_.states.begin(), parts_.states.end(),
