@@ -88,6 +88,7 @@ class Maker {
     Reverse reverse(gradient_, id, r, to, Reverse::Values::taken);
     reverse.map_all_axes();
     if (op.code == Opcode::fused_) reverse.set_claim(op, d);
+    if (op.code == Opcode::scan_) reverse.keep_products(op);
     const std::size_t cotangents = d.slots.size();
     seed(reverse, to, from, region, d);
     reverse.walk();
@@ -268,7 +269,18 @@ class Maker {
     return out;
   }
 
-  // Values, then states of scans, then bundles of what is called.
+  // What a scan collects for its derivative: states, then what is kept.
+  std::string collected_name(FunctionId id, const Op& scan, std::size_t i) const {
+    const Derived& d = gradient_.of(id, scan);
+    const std::size_t states = d.states_read(scan);
+    if (i < states) return "state";
+    const Function& f = program_.function(id);
+    const Value& kept = f.value(d.kept[i - states]);
+    return std::string(kept.name.valid() ? program_.text(kept.name)
+                                         : facts(f.op(kept.def).code).name);
+  }
+
+  // Values, then what scans collect, then bundles of what is called.
   BundleId declare(FunctionId id, const Function& made, const Saving& saving,
                    const std::vector<OpId>& extras, Reverse& reverse) {
     const Function& from = program_.function(id);
@@ -285,12 +297,12 @@ class Maker {
         parts.push_back({std::string(program_.text(program_.function(op.attr.callee).name)),
                          {},
                          gradient_.of(id, op).saved});
+      else if (op.code == Opcode::scan_)
+        for (std::size_t i = 0; i < reverse.extras(o).size(); ++i)
+          parts.push_back({collected_name(id, op, i), made.type(reverse.extras(o)[i]), {}});
       else
         for (ValueId v : reverse.extras(o))
-          parts.push_back(
-              {op.code == Opcode::scan_ ? "state" : std::string(program_.text(made.value(v).name)),
-               made.type(v),
-               {}});
+          parts.push_back({std::string(program_.text(made.value(v).name)), made.type(v), {}});
     }
     return declare_saved(program_, made, fmt::format("{}.saved", program_.text(from.name)), parts);
   }

@@ -35,8 +35,9 @@
 
 namespace gradc {
 
-Program group(const Program& program, const Target&) {
+Program group(const Program& whole, const Target&) {
   using namespace grouping;
+  const Program program = outline(whole);
   Program out = program;
   out.functions.clear();
   KernelTable kernels;

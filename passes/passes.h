@@ -48,11 +48,18 @@ inline constexpr std::int64_t fewest_reads = 8;
 // Rounds the operands of f32 products to bf16, by casts (passes/precision.cpp).
 Program lower_precision(const Program& program, std::int64_t least = fewest_reads);
 
+// Computes before or behind each scan what needs no recurrence: products of slices and invariants,
+// sums over the turns (passes/hoist.cpp). Drops what nobody reads.
+Program hoist(const Program& program);
+
+// Gives the region of each scan to a function, which the region then calls (passes/outline.cpp).
+Program outline(const Program& program);
+
 // Forms kernels inside each function: launches of definitions (Family, ir/verify.cpp), which are shared by
-// structure; what is left beside launches and calls are views, `concat` and `flat`.
+// structure; what is left beside launches and calls are views, `concat`, `flat` and scans of calls.
 Program group(const Program& program, const Target& target);
 
-// Inlines the calls of `entry` (@step, @grad, @eval), orders, and gives every value its place. What cannot
+// Inlines the calls of `entry` (@step, @grad, @eval) and the turns of its scans, orders, and gives every value its place. What cannot
 // be a view is copied. Arguments and results lie in the arenas by name: group %p in p, %f in f, %m and
 // %v in m and v, gradients (results `g.…`) in g, other arguments in in, other results in out.
 Program plan(const Program& program, const Target& target, std::string_view entry);
@@ -65,7 +72,7 @@ struct PlanSummary {
   std::array<std::int64_t, 9> bytes{};      // by Arena
   struct Holder {
     std::string value;                      // as in the dump, with its type: `%q: f32[b t h e]`
-    std::int64_t bytes;
+    std::int64_t bytes;                     // of a sequence that turns make, those that are there
   };
   std::vector<Holder> at_peak;              // largest first, of the activation arena
   std::int64_t peak_live = 0;               // bytes alive at once: no plan can do with less

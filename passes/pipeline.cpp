@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "ir/verify.h"
+#include "passes/plan.h"
 #include "passes/recompute.h"
 
 namespace gradc {
@@ -49,6 +50,13 @@ std::string no_update(const Program& program) {
   if (arguments.front() != p->first || std::none_of(arguments.begin(), arguments.end(), is_step))
     return "@grad does not take %p first and an i64 %step";
   return "";
+}
+
+bool has_scan(const Program& program) {
+  return std::any_of(program.functions.begin(), program.functions.end(), [](const Function& f) {
+    return std::any_of(f.ops.begin(), f.ops.end(),
+                       [](const Op& op) { return op.code == Opcode::scan_; });
+  });
 }
 
 // Bytes of activations once the passes behind `recompute` have run.
@@ -99,6 +107,11 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   // behind this, so that what is computed again stays apart from the first time.
   then("unfuse", [](const Program& x) -> Result<Program> { return unfuse(x, false); });
   then("simplify", simplified);
+  if (p && has_scan(*p)) {
+    then("hoist", [](const Program& x) -> Result<Program> { return hoist(x); });
+    then("simplify", simplified);
+    then("outline", [](const Program& x) -> Result<Program> { return outline(x); });
+  }
   if (options.precision == Precision::bf16) {
     then("precision", [&](const Program& x) -> Result<Program> {
       return lower_precision(x, options.least_reads);
@@ -119,8 +132,11 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   then("group", [&](const Program& x) -> Result<Program> { return group(x, options.target); });
   if (options.until == Stage::grouped) return p;
 
-  then("plan",
-       [&](const Program& x) -> Result<Program> { return plan(x, options.target, options.entry); });
+  then("plan", [&](const Program& x) -> Result<Program> {
+    if (std::string why = too_long(x, options.entry); !why.empty())
+      return failure(Exit::usage, std::move(why));
+    return plan(x, options.target, options.entry);
+  });
   return p;
 }
 
@@ -131,6 +147,8 @@ const std::vector<PassInfo>& pass_list() {
       {"unfuse", "put the definitions of fused operations in their places"},
       {"differentiate", "add @grad, the gradient of @loss by its parameters"},
       {"update", "add @update, the optimizer, and @step, which calls @grad and @update"},
+      {"hoist", "compute before or behind a scan what needs no recurrence"},
+      {"outline", "give the region of every scan to a function that it calls"},
       {"precision", "round the operands of contractions to bf16"},
       {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
       {"chunk", "run a loss over a large vocabulary in chunks of rows"},
@@ -154,6 +172,8 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
         return failure(Exit::text, std::move(why));
       return add_update(program);
     }
+    if (pass == "hoist") return hoist(program);
+    if (pass == "outline") return outline(program);
     if (pass == "precision") return lower_precision(program);
     if (pass == "recompute") return recompute_turns(program, recomputable_turns(program));
     if (pass == "chunk") return chunk(program, target);

@@ -1,5 +1,6 @@
-// Plans the memory of one entry function: inlines its calls (turns too), keeps the order of its
-// launches, drops dead ones, and gives every value a place, so that a step allocates nothing.
+// Plans the memory of one entry function: inlines its calls (turns too, those of scans by
+// passes/plan_turns.cpp), keeps the order of its launches, drops dead ones, and gives every value a
+// place, so that a step allocates nothing.
 //
 // 1. Places that callers know come first (passes/plan_boundary.cpp): parameters, moments and
 //    gradients at the offsets of their bundle's leaves, inputs and scalars in 64-byte slots,
@@ -26,45 +27,38 @@
 namespace gradc {
 namespace planning {
 
-namespace {
-
-// A callee's result under the axes that the caller has for it: a view of it where they differ.
 ValueId under_axes(Builder& to, ValueId v, const AxisList& axes) {
   const auto relabel = [&](int i, AxisId axis) {
     v = to.add(Opcode::relabel_, {v}, {.from = to.type(v).axes[i], .to = axis});
   };
-  std::vector<int> others;
-  for (int i = 0; i < axes.size(); ++i)
-    if (to.type(v).axes[i] != axes[i]) others.push_back(i);
-  // By way of new ones, since two may have changed places.
-  if (others.size() > 1)
-    for (int i : others)
-      relabel(i, to.fresh_axis(to.program().text(to.function().axis(axes[i]).name),
-                               to.function().extent(axes[i])));
-  for (int i : others) relabel(i, axes[i]);
-  return v;
+  for (;;) {
+    int other = -1;
+    for (int i = 0; i < axes.size(); ++i) {
+      if (to.type(v).axes[i] == axes[i]) continue;
+      other = i;
+      if (!to.type(v).axes.contains(axes[i])) break;
+    }
+    if (other < 0) return v;
+    // By way of a new one, if two have changed places.
+    const AxisId want = axes[other];
+    relabel(other, to.type(v).axes.contains(want)
+                       ? to.fresh_axis(to.program().text(to.function().axis(want).name),
+                                       to.function().extent(want))
+                       : want);
+  }
 }
 
+namespace {
+
 // Every operation of `f`, its calls replaced by the bodies of functions that have no calls any
-// more.
+// more, its scans by their turns.
 Function without_calls(Program& program, const Function& f) {
   Function out;
   out.name = f.name;
   Builder to(program, out);
   Cloner copy(f, to);
   copy.arguments();
-  for (OpId id : f.body().ops) {
-    const Op& op = f.op(id);
-    if (op.code != Opcode::call_) {
-      copy.clone(id);
-      continue;
-    }
-    std::vector<ValueId> operands;
-    for (ValueId v : op.operands) operands.push_back(copy(v));
-    const std::vector<ValueId> made = inline_call(program.function(op.attr.callee), to, operands);
-    for (std::size_t i = 0; i < made.size(); ++i)
-      copy.map(op.results[i], under_axes(to, made[i], copy(f.type(op.results[i])).axes));
-  }
+  for (OpId id : f.body().ops) inline_operation(program, f, id, to, copy);
   std::vector<ValueId> results;
   for (ValueId v : f.body().results) results.push_back(copy(v));
   to.finish(results, f.result_names);
@@ -72,6 +66,18 @@ Function without_calls(Program& program, const Function& f) {
 }
 
 }  // namespace
+
+void inline_operation(const Program& program, const Function& f, OpId id, Builder& to,
+                      Cloner& copy) {
+  const Op& op = f.op(id);
+  if (op.code == Opcode::scan_) return inline_turns(program, f, op, to, copy);
+  if (op.code != Opcode::call_) return copy.clone(id);
+  std::vector<ValueId> operands;
+  for (ValueId v : op.operands) operands.push_back(copy(v));
+  const std::vector<ValueId> made = inline_call(program.function(op.attr.callee), to, operands);
+  for (std::size_t i = 0; i < made.size(); ++i)
+    copy.map(op.results[i], under_axes(to, made[i], copy(f.type(op.results[i])).axes));
+}
 
 Function inline_calls(Program& program, std::string_view entry) {
   const FunctionId root = program.find(entry);
@@ -108,6 +114,9 @@ std::string unsupported(const Program& program, std::string_view entry) {
         case Opcode::call_:
         case Opcode::concat_:
         case Opcode::flat_: continue;
+        case Opcode::scan_:  // its region: what is called there is looked at by itself
+          if (f.regions[op.regions[0].index].ops.size() <= 1) continue;
+          [[fallthrough]];
         default:
           if (!planning::is_static_view(op))
             return fmt::format("@{}: `{}` runs in the interpreter only", program.text(f.name),
@@ -116,6 +125,36 @@ std::string unsupported(const Program& program, std::string_view entry) {
     }
   }
   return "";
+}
+
+std::string too_long(const Program& program, std::string_view entry) {
+  constexpr double most = 1 << 18;
+  const FunctionId root = program.find(entry);
+  if (!root.valid()) return "";
+  std::vector<double> launches(program.functions.size(), 0);
+  for (FunctionId id : reachable(program, {root})) {
+    const Function& f = program.function(id);
+    if (f.family != Family::none) continue;
+    double& all = launches[id.index];
+    walk(
+        f, [](RegionId, OpId) {},
+        [&](OpId o) {
+          const Op& op = f.op(o);
+          if (op.code == Opcode::launch_) ++all;
+          if (op.code == Opcode::call_) all += launches[op.attr.callee.index];
+          if (op.code != Opcode::scan_) return;
+          // One turn counts where its region is walked.
+          for (OpId inner : f.regions[op.regions[0].index].ops)
+            if (const FunctionId callee = f.op(inner).attr.callee; callee.valid())
+              all += launches[callee.index] * static_cast<double>(f.extent(op.attr.from) - 1);
+        },
+        [](RegionId, OpId) {});
+  }
+  if (launches[root.index] <= most) return "";
+  return fmt::format(
+      "@{} would be a step of {:.0f} launches, and at most {:.0f} are planned: fewer turns of its "
+      "scans, or layers, or `run --interpret`",
+      entry, launches[root.index], most);
 }
 
 }  // namespace gradc

@@ -15,9 +15,13 @@
 namespace gradc {
 
 // "" if every operation that `entry` reaches stands in a kernel, is a view or is placed by the
-// plan; else the first one that only the interpreter runs (`scan`, what was never grouped), with
-// its function.
+// plan; else the first one that only the interpreter runs (what was never grouped), with its
+// function.
 std::string unsupported(const Program& program, std::string_view entry);
+
+// "" if the plan of a grouped `entry`, in which each turn of a scan has its launches, has at most
+// 2¹⁸; else a message.
+std::string too_long(const Program& program, std::string_view entry);
 
 namespace planning {
 
@@ -77,8 +81,16 @@ struct Taken {
 // Places for intervals where the arena is free for all their lives (passes/plan_lend.cpp); −1: none.
 std::vector<std::int64_t> lend(std::span<const Interval> intervals, std::span<const Taken> taken);
 
-// The entry with all its calls replaced by bodies.
+// The entry with all its calls replaced by bodies, and its scans by their turns.
 Function inline_calls(Program& program, std::string_view entry);
+// An operation of `f` in the function that `to` writes, where `copy` maps what it reads; a call as
+// the body of its callee, which has no calls any more, and a scan as its turns.
+void inline_operation(const Program& program, const Function& f, OpId op, Builder& to,
+                      Cloner& copy);
+// A callee's result under the axes that the caller has for it: a view of it where they differ.
+ValueId under_axes(Builder& to, ValueId v, const AxisList& axes);
+void inline_turns(const Program& program, const Function& f, const Op& scan, Builder& to,
+                  Cloner& copy);
 // The planned function; appends copy kernels to `program`.
 Function lay_out(Program& program, const Function& flat);
 

@@ -34,6 +34,16 @@ std::vector<char> gradients(const Function& f) {
   return out;
 }
 
+// What was written: a view with the place of its operand looks at it.
+ValueId looked_at(const Function& f, ValueId v) {
+  for (OpId d = f.value(v).def;
+       d.valid() && f.op(d).operands.size() == 1 && looks_only(f.op(d)) &&
+       f.placed[f.op(d).operands[0].index].offset == f.placed[v.index].offset;
+       d = f.value(v).def)
+    v = f.op(d).operands[0];
+  return v;
+}
+
 }  // namespace
 
 std::vector<Life> lives(const Function& f) {
@@ -57,11 +67,13 @@ std::vector<Life> lives(const Function& f) {
       if (p.arena != Arena::activations && (p.arena != Arena::gradients || gradient[v.index]))
         continue;
       // Written over an operand: that one's bytes are this one's.
-      for (ValueId x : op.operands)
+      for (ValueId operand : op.operands) {
+        const ValueId x = looked_at(f, operand);
         if (const auto it = by_value.find(x.index); it != by_value.end() && last[x.index] == t &&
                                                     f.placed[x.index].arena == p.arena &&
                                                     f.placed[x.index].offset == p.offset)
           out[it->second].last = t - 1, out[it->second].overwritten = true;
+      }
       by_value[v.index] = out.size();
       out.push_back(
           {v, f.elements(f.type(v)) * bytes(f.type(v).dtype), t, std::max(last[v.index], t)});

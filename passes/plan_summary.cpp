@@ -32,6 +32,26 @@ std::string origin(const Program& program, LocId at) {
                      l.role == Role::gradient ? ", gradient" : "");
 }
 
+// By value: the sequence of which it is one position, itself otherwise: a `concat` of more than a
+// handful of operands, each of which fills a place.
+std::vector<ValueId> sequences(const Function& f) {
+  std::vector<ValueId> out(f.values.size());
+  for (std::uint32_t v = 0; v < out.size(); ++v) out[v] = ValueId{v};
+  for (std::size_t n = f.body().ops.size(); n-- > 0;) {
+    const Op& op = f.op(f.body().ops[n]);
+    const bool view = facts(op.code).kind == Kind::view && op.operands.size() == 1;
+    const bool places = op.code == Opcode::concat_ && op.operands.size() > 8 &&
+                        std::none_of(op.attr.axes.begin(), op.attr.axes.end(),
+                                     [](AxisId a) { return a.valid(); });
+    const ValueId whole = op.results.empty() ? ValueId{} : out[op.results[0].index];
+    // A view of a part is one; a view that is no part says nothing of what it looks at.
+    if (places || (view && whole != op.results[0]))
+      for (ValueId v : op.operands)
+        if (out[v.index] == v) out[v.index] = whole;
+  }
+  return out;
+}
+
 }  // namespace
 
 PlanSummary summarize_plan(const Program& program, FunctionId planned) {
@@ -82,12 +102,16 @@ PlanSummary summarize_plan(const Program& program, FunctionId planned) {
     if (l.first <= peak_at && peak_at <= l.last) s.lent += l.bytes;
   text::Layouts layouts(program);
   const text::ValueNames names(program, f, layouts);
+  const std::vector<ValueId> whole = sequences(f);
+  std::map<ValueId, std::int64_t> held;
   for (const planning::Life& l : all)
-    if (l.first <= peak_at && peak_at <= l.last)
-      s.at_peak.push_back({fmt::format("{}: {}{}", names[l.value],
-                                       describe(program, f, f.type(l.value)),
-                                       origin(program, f.op(f.value(l.value).def).loc)),
-                           l.bytes});
+    if (l.first <= peak_at && peak_at <= l.last) held[whole[l.value.index]] += l.bytes;
+  for (const auto& [v, bytes] : held) {
+    const OpId def = f.value(v).def;
+    s.at_peak.push_back({fmt::format("{}: {}{}", names[v], describe(program, f, f.type(v)),
+                                     def.valid() ? origin(program, f.op(def).loc) : ""),
+                         bytes});
+  }
   std::sort(s.at_peak.begin(), s.at_peak.end(), [](const auto& a, const auto& b) {
     return std::tie(b.bytes, a.value) < std::tie(a.bytes, b.value);
   });

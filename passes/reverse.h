@@ -34,7 +34,7 @@ struct Derived {
   // axis of the enclosing function is the one of its name here.
   Function body;
   // The region of a fused operation: values of it that forward hands over, as results that it has
-  // or as further ones (reverse_fused.cpp). Of attention also the logarithm of the softmax's sum,
+  // or as further ones (reverse_fused.cpp); of a scan: those that it collects. Of attention also the logarithm of the softmax's sum,
   // and, as an operand of its backward, the products of its result and cotangent summed by row.
   std::vector<ValueId> kept;
   bool lse = false, delta = false;
@@ -108,6 +108,7 @@ class Reverse {
   const std::vector<Taken>& taken() const { return taken_; }
   // For the region of a fused operation, before anything else: what its claim saves.
   void set_claim(const Op& owner, const Derived& d);
+  void keep_products(const Op& scan);        // for the region of a scan, likewise
 
  private:
   struct Condition {
@@ -225,7 +226,7 @@ class Reverse {
   std::vector<ValueId> asked_;
   std::vector<OpId> asked_extras_;
   std::vector<Taken> taken_;
-  std::vector<char> keepable_;                                // by value of a fused region
+  std::vector<char> keepable_;                                // by value of the region
   std::optional<SoftmaxForm> softmax_;                        // differentiated as one operation
   bool from_lse_ = false;  // attention: the weight is exp(x − lse), and its row sums are given
   ValueId lse_;                                               // of `from`, if it is a result there

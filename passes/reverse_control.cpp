@@ -78,7 +78,7 @@ bool Reverse::has_extras(OpId id) const {
   const Derived& d = gradient_.of(from_id_, op);
   switch (op.code) {
     case Opcode::call_: return d.saved.valid();
-    case Opcode::scan_: return d.states_read(op) > 0;
+    case Opcode::scan_: return d.states_read(op) > 0 || !d.kept.empty();
     default: return d.lse || !further(op, d).empty();
   }
 }
@@ -99,6 +99,11 @@ std::vector<Type> Reverse::extra_types(OpId id) {
   if (op.code == Opcode::scan_) {
     for (std::size_t i = 0; i < d.states_read(op); ++i) {
       Type t = map_(from_.type(op.operands[d.arguments[i]]));
+      t.axes.push_back(map_(op.attr.from));
+      types.push_back(t);
+    }
+    for (ValueId v : d.kept) {
+      Type t = map_(from_.type(v));
       t.axes.push_back(map_(op.attr.from));
       types.push_back(t);
     }

@@ -1,4 +1,6 @@
-// A scan forward, with what its derivative reads, and backward.
+// A scan forward, with what its derivative reads, and backward. Forward also collects, for all
+// turns, the states before each, and of its products what the derivative asks for: so that backward
+// multiplies by no matrix again. Everything else of a turn is computed again.
 #include <algorithm>
 
 #include "passes/reverse.h"
@@ -17,7 +19,30 @@ std::size_t Derived::states_read(const Op& scan) const {
       std::lower_bound(arguments.begin(), arguments.end(), scan.attr.carried) - arguments.begin());
 }
 
-// The scan with the states at the start of each turn collected behind its own results.
+// Products, and what elementwise operations of the same axes make of each alone: of an LSTM the
+// gates before their functions, of a recurrent layer with tanh its state.
+void Reverse::keep_products(const Op& scan) {
+  keepable_.assign(from_.values.size(), 0);
+  std::vector<OpId> reader(from_.values.size());
+  std::vector<int> uses(from_.values.size(), 0);
+  for (OpId o : region_.ops)
+    for (ValueId v : from_.op(o).operands) reader[v.index] = o, ++uses[v.index];
+  for (ValueId v : region_.results) ++uses[v.index];
+  for (OpId o : region_.ops) {
+    if (from_.op(o).code != Opcode::contract_) continue;
+    for (ValueId v = from_.op(o).results[0];; v = from_.op(reader[v.index]).results[0]) {
+      const AxisList& axes = from_.type(v).axes;
+      if (axes.full() || axes.contains(scan.attr.from)) break;
+      keepable_[v.index] = 1;
+      if (uses[v.index] != 1 || !reader[v.index].valid()) break;
+      const Op& next = from_.op(reader[v.index]);
+      if (!is_elementwise(next.code) || !same_set(from_.type(next.results[0]).axes, axes)) break;
+    }
+  }
+}
+
+// The scan with what its derivative reads collected behind its own results: the states at the start
+// of each turn, then what is kept.
 void Reverse::copy_scan(OpId id) {
   const Op& op = from_.op(id);
   const Derived& d = gradient_.of(from_id_, op);
@@ -34,6 +59,7 @@ void Reverse::copy_scan(OpId id) {
   std::vector<ValueId> yields = map_.inline_region(region);
   for (std::size_t i = 0; i < d.states_read(op); ++i)
     yields.push_back(map_(region.arguments[d.arguments[i]]));
+  for (ValueId v : d.kept) yields.push_back(map_(v));
   to_.close(yields);
   to_.at = op.loc;
   const std::vector<ValueId> made =
@@ -48,8 +74,9 @@ void Reverse::copy_scan(OpId id) {
 // ---- backward
 //
 // A scan in the other direction. It carries the cotangents of the states, then a sum for each
-// invariant; it slices the states that the forward scan collected, the sequences, and the
-// cotangents of what was collected; it collects the cotangents of the sequences' slices.
+// invariant; it slices what the forward scan collected for it (the states, what was kept), the
+// sequences, and the cotangents of what was collected; it collects the cotangents of the sequences'
+// slices.
 struct Reverse::BackwardScan {
   const Op& op;
   const Derived& d;
@@ -128,10 +155,14 @@ RegionId Reverse::scan_region(const BackwardScan& back) {
     formal.push_back(to_.argument(type));
   }
   // What stands where among them, in the order in which the body takes it.
-  std::vector<ValueId> cotangents, arguments;
+  std::vector<ValueId> cotangents, arguments, kept;
   std::size_t slice = back.first_slice(), invariant = slice + back.sliced;
+  for (std::size_t i = 0; i < d.states_read(op); ++i) arguments.push_back(formal[slice++]);
+  for (std::size_t i = 0; i < d.kept.size(); ++i) kept.push_back(formal[slice++]);
   for (std::uint32_t k : d.arguments)
-    arguments.push_back(formal[back.is_invariant(k) ? invariant++ : slice++]);
+    if (k >= op.attr.carried)
+      arguments.push_back(formal[back.is_invariant(k) ? invariant++ : slice++]);
+  arguments.insert(arguments.end(), kept.begin(), kept.end());
   for (std::uint32_t k : d.slots) {
     const auto state =
         std::lower_bound(back.carried.begin(), back.carried.end(), k) - back.carried.begin();

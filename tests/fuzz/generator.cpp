@@ -33,7 +33,7 @@ bool Writer::statement() {
       {&Writer::fold, 2},
       {&Writer::look_up, 3},
       {&Writer::outer, 2},
-      {&Writer::scan, 2},
+      {&Writer::scan, 6},
       {&Writer::repeat, 2},
       {&Writer::block, 1},
       {&Writer::library, 3},
@@ -115,8 +115,6 @@ std::string Writer::model() {
   return fmt::format("model m({})\n{}{}{}", header_, blocks_, body_, train_);
 }
 
-std::string random_model(std::uint64_t seed, const ModelOptions& options) {
-  return Writer(seed, options.scans).model();
-}
+std::string random_model(std::uint64_t seed) { return Writer(seed).model(); }
 
 }  // namespace gradc::fuzz

@@ -8,9 +8,6 @@
 
 namespace gradc::fuzz {
 
-struct ModelOptions {
-  bool scans = true;  // recurrences, which are not compiled
-};
-std::string random_model(std::uint64_t seed, const ModelOptions& options);
+std::string random_model(std::uint64_t seed);
 
 }  // namespace gradc::fuzz

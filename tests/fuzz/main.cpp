@@ -72,10 +72,6 @@ Question question_of(std::uint64_t seed, const Flags& flags) {
           .bf16 = flags.bf16,
           .fault = flags.fault};
 }
-std::string text_of(std::uint64_t seed, const Flags& flags) {
-  return random_model(seed, {.scans = !question_of(seed, flags).compiled});
-}
-
 // Runs `work` in a process of its own; gives how it ended, "" if it returned 0.
 template <class Work>
 std::string apart(const Work& work) {
@@ -115,7 +111,7 @@ int worker(const Flags& flags, std::int64_t left, std::chrono::steady_clock::tim
   for (; left != 0 && std::chrono::steady_clock::now() < end; --left, ++shared.seed) {
     alarm(most_seconds);
     const Outcome o =
-        examiner.examine(text_of(shared.seed, flags), question_of(shared.seed, flags));
+        examiner.examine(random_model(shared.seed), question_of(shared.seed, flags));
     ++shared.programs;
     shared.compiled += o.compiled ? 1 : 0;
     shared.with_gradient += o.gradient ? 1 : 0;
@@ -180,7 +176,7 @@ int run(const Flags& flags, Shared& shared) {
     ++failures;
     const std::string signature = ended == "exit 3" ? shared.signature : ended;
     const Question question = question_of(shared.seed, flags);
-    report(text_of(shared.seed, flags), question, signature, flags, shared);
+    report(random_model(shared.seed), question, signature, flags, shared);
     ++shared.seed;
   }
   const double seconds =
@@ -201,7 +197,7 @@ int run_fault(Flags flags, int fault, std::int64_t count, bool first, Shared& sh
     double injected = 0;
     Question question = question_of(shared.seed, flags);
     question.injected = &injected;
-    (void)examiner.examine(text_of(shared.seed, flags), question);
+    (void)examiner.examine(random_model(shared.seed), question);
     ++shared.programs;
     shared.injected += injected > 0 ? 1 : 0;
     shared.found += injected > 1 ? 1 : 0;
@@ -281,7 +277,7 @@ int main(int argc, char** argv) {
     else if (flag == "--texts")
       flags.texts = value;
     else if (flag == "--show") {
-      fmt::print("{}", text_of(std::strtoull(value.c_str(), nullptr, 10), flags));
+      fmt::print("{}", random_model(std::strtoull(value.c_str(), nullptr, 10)));
       return 0;
     } else
       return usage();

@@ -218,7 +218,7 @@ bool Writer::outer() {
 
 bool Writer::scan() {
   Expr x;
-  if (!scans_ || !scopes_.empty() || !any_real(x, 1, 100)) return false;
+  if (scopes_.size() > 1 || !any_real(x, 1, 100)) return false;
   const int t = random_.of(x.axes);
   const Axes others = without(x.axes, {t});
   const std::string h = fresh("x"),
@@ -228,19 +228,36 @@ bool Writer::scan() {
   operations_ += 4;
   std::string update;
   std::string second;
-  switch (random_.below(4)) {
+  double grows = 1;
+  bool trained = x.trained;
+  switch (random_.below(6)) {
     case 0:
       update = fmt::format("tanh({} + {})", before, x.text);
       break;
-    case 1: {
-      const Expr w = others.empty() ? small_number() : parameter({random_.of(others)});
-      update = fmt::format("{} * 0.5 * tanh({}) + {} * 0.25", before, w.text, x.text);
+    case 1:  // a running sum
+      grows = extent(t);
+      update = fmt::format("{} + {}", before, x.text);
       break;
-    }
-    case 2: {
+    case 2: {  // a product of what no turn makes
       if (others.empty()) return false;
       const int k = random_.of(others), j = other_axis(extent(k), x.axes);
       const Expr w = parameter({k, j});
+      trained = true;
+      update = fmt::format("tanh({} * 0.5 + sum[{}]({}[{} = {}] * {}))", before, name(j), x.text,
+                           name(k), name(j), w.text);
+      break;
+    }
+    case 3: {
+      const Expr w = others.empty() ? small_number() : parameter({random_.of(others)});
+      trained |= !others.empty();
+      update = fmt::format("{} * 0.5 * tanh({}) + {} * 0.25", before, w.text, x.text);
+      break;
+    }
+    case 4: {
+      if (others.empty()) return false;
+      const int k = random_.of(others), j = other_axis(extent(k), x.axes);
+      const Expr w = parameter({k, j});
+      trained = true;
       update = fmt::format("tanh({} + sum[{}]({}[{} = {}, {} = {}] * {}))", x.text, name(j), h,
                            name(t), at, name(k), name(j), w.text);
       break;
@@ -255,8 +272,8 @@ bool Writer::scan() {
   if (!second.empty()) line(fmt::format("{}{} = cos({} * {})", second, list(x.axes), h, x.text));
   leave();
   line("}");
-  const double most = second.empty() ? 1 + x.most() : 1 + 0.1 * x.most();
-  Expr e = of_text(h, order, -most, most, true);
+  const double most = grows * (second.empty() ? 1 + x.most() : 1 + 0.1 * x.most());
+  Expr e = of_text(h, order, -most, most, trained);
   values_.push_back({h, e, true, 0});
   if (e.most() > 8) bind(brought_within(e, 8));
   return true;

@@ -42,7 +42,7 @@ struct Value {
 
 class Writer {
  public:
-  Writer(std::uint64_t seed, bool scans) : random_(seed), scans_(scans) {}
+  explicit Writer(std::uint64_t seed) : random_(seed) {}
   std::string model();
 
  private:
@@ -133,7 +133,6 @@ class Writer {
   void loss();
 
   Random random_;
-  bool scans_;
   std::vector<NamedAxis> axes_;
   std::vector<Value> values_;
   struct Scope {

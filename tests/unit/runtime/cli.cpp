@@ -82,7 +82,7 @@ TEST_CASE("exit codes tell what was wrong") {
   CHECK(gradc("chek " + mini).code == 2);
   CHECK(gradc("train " + small + " --data LICENSE --until bigam").code == 2);
   CHECK(gradc("train " + small + " --data LICENSE --steps 100000000 --out LICENSE/x").code == 3);   // before training
-  CHECK(gradc("train frontend/models/lstm.grad --data LICENSE").code == 2);  // scan is not compiled
+  CHECK(gradc("bench tests/bench/lstm.grad --set t=200000 b=1 d=2 --steps 1").code == 2);  // too many launches
 }
 
 TEST_CASE("--memory-budget: what it takes, what a plan says of it, what cannot be met") {
@@ -101,7 +101,6 @@ TEST_CASE("bench: profile, lines and trace, and what they refuse") {
   runtime_test::Scratch scratch;
   CHECK(gradc("bench " + small + " --lines").code == 2);                     // needs --profile
   CHECK(gradc("bench " + small + " --steps 1 --trace LICENSE/x").code == 3);
-  CHECK(gradc("bench frontend/models/lstm.grad --profile").code == 2);
   const Ran text = gradc("bench " + small + " --steps 2 --profile --lines --trace " + scratch.path("trace.json"));
   CHECK(text.code == 0);
   for (const char* part : {"\nkernel ", "\nsum ", "\noverhead: ", "\nmachine: ", "q = sum[d](x * wq) ", " the optimizer\n"})
@@ -113,6 +112,12 @@ TEST_CASE("bench: profile, lines and trace, and what they refuse") {
     CHECK_MESSAGE(json[key].is_number(), key);
   CHECK(json["profile"].size() > 5);
   CHECK(json["lines"].size() > 5);
+  // The turns of a scan are launches like others.
+  const std::string turns = scratch.path("turns.json");
+  const Ran scan = gradc("bench tests/bench/lstm.grad --set d=16 v=32 t=5 b=2 --steps 1 --profile --lines --trace " + turns);
+  CHECK(scan.code == 0);
+  CHECK(scan.output.find("+ sum[j](hidden[t = t - 1, k = j] * wh) ") != std::string::npos);
+  CHECK(nlohmann::json::parse(scratch.read("turns.json"))["traceEvents"].size() > 2 * 2 * 5 * 2);
 }
 
 TEST_CASE("models of the benchmark have the peers' parameters") {
@@ -215,9 +220,9 @@ TEST_CASE("bf16: casts show in every stage that has kernels and go through opt; 
 
 TEST_CASE("training: the same bits for any number of threads, weights that sample reads, nothing half-written") {
   runtime_test::Scratch scratch;
-  const auto losses = [&](int threads) {
+  const auto losses = [&](int threads, const std::string& model = small) {
     const Ran r = gradc(fmt::format("train {} --data LICENSE --steps 6 --threads {} --json --validate-every 3 --sample-tokens 0 --out {}",
-                                    small, threads, scratch.path("run")));
+                                    model, threads, scratch.path("run")));
     CHECK(r.code == 0);
     std::vector<std::string> out;
     for (std::size_t at = 0; at < r.output.size();) {
@@ -228,6 +233,14 @@ TEST_CASE("training: the same bits for any number of threads, weights that sampl
     }
     return out;
   };
+  for (const char* recurrent : {"lstm", "rnn"}) {  // wide enough that kernels of a turn run on all threads
+    const std::string model = fmt::format("frontend/models/{}.grad --set d=128 t=6 b=8", recurrent);
+    const std::vector<std::string> one = losses(1, model);
+    CHECK(one.size() == 8);
+    CHECK(one == losses(2, model));
+    CHECK(one == losses(3, model));
+    CHECK(one.front() != one[5]);
+  }
   const std::vector<std::string> one = losses(1);
   CHECK(one.size() == 8);   // six steps, two validations
   CHECK(one == losses(2));
