@@ -98,8 +98,8 @@ def picture(f32, bf16, rows, control, steps):
         losses.line(sorted(bf16[s].items()), colour, "5 3")
     ordered = sorted(spread for _, _, spread, _ in rows)
     top = 1.5 * ordered[int(0.9 * (len(ordered) - 1))]  # the first steps may leave the picture
-    title = "f32's seeds among themselves (grey); |bf16 − f32| of each seed (lines)"
-    apart = Panel(284, 200, steps, 0, top, title + ("; |f32 unfused − f32| (dots)" if control else ""))
+    title = "spread of f32's seeds (grey), |bf16 − f32| (lines)"
+    apart = Panel(284, 200, steps, 0, top, title + (", |f32 unfused − f32| (dots)" if control else ""))
     apart.area([(step, spread) for step, _, spread, _ in rows])
     for n, colour in enumerate(COLOURS):
         apart.line([(step, abs(away[n])) for step, _, _, away in rows], colour)
