@@ -16,7 +16,7 @@ on this machine, at the rates that `gradc bench --profile` measures in the same 
 
 with N parameters; a causal attention counts half its square. On a processor without bf16 arithmetic the peak is that of
 f32. There is no ratio where the parameter counts differ, or the first losses by more than 0.1. What gradc
-refuses (a precision, a scan) is a row that says so. Sides suffer differently from other
+refuses (a precision, say) is a row that says so. Sides suffer differently from other
 processes, so a row tells how much processor time those took; above 3 % it is no result.
 
 The peers' Python is $PEER_PYTHON, else build/peers; their script is peers.py beside this one.
