@@ -223,7 +223,8 @@ class Attention {
       });
       llvm::Value* shifts = e_.splat(shift, lanes);
       std::vector<llvm::Value*> sum = for_vectors(
-          strip, all, {e_.constant(d, 0, lanes)}, [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
+          strip, all, {e_.constant(d, 0, lanes)},
+          [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
             values_at(c, [&](Values& values, llvm::Value* at) {
               llvm::Value* weight = exp(e_.ir.CreateFSub(e_.load(at, d, lanes), shifts));
               track[0] = e_.ir.CreateFAdd(track[0], weight);

@@ -7,30 +7,11 @@
 #include "frontend/frontend.h"
 #include "frontend/lowerer.h"
 #include "frontend/reach.h"
+#include "ir/pattern.h"
 #include "ir/verify.h"
 
 namespace gradc {
 namespace {
-
-// `*` is any stretch.
-bool matches(std::string_view pattern, std::string_view text) {
-  std::size_t p = 0, t = 0, star = std::string_view::npos, from = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      from = t;
-    } else if (p < pattern.size() && pattern[p] == text[t]) {
-      ++p, ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++from;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
 
 std::vector<std::string> patterns_of(const std::string& text) {
   std::vector<std::string> out(1);

@@ -72,6 +72,8 @@ struct Packing {
 // Places intervals that overlap in time apart, 64-byte aligned. Tries several orders and keeps the
 // least.
 Packing pack(std::span<const Interval> intervals);
+// Bytes up to where the next value may begin: a line of the cache.
+inline std::int64_t aligned(std::int64_t n) { return (n + 63) / 64 * 64; }
 
 // A stretch of the gradients' arena that holds a gradient, or a part of one, for some time.
 struct Taken {

@@ -41,7 +41,6 @@ class Layout {
     Spot target;
   };
   static bool is_join(Opcode c) { return c == Opcode::concat_ || c == Opcode::flat_; }
-  static std::int64_t aligned(std::int64_t n) { return (n + 63) / 64 * 64; }
   OpId op_at(std::size_t t) const { return f_.body().ops[t]; }
   std::string_view text(NameId n) const { return program_.text(n); }
   std::int64_t bytes_of(ValueId v) const {

@@ -16,8 +16,6 @@ namespace {
 
 constexpr std::int64_t most_steps = std::int64_t{1} << 25;
 
-std::int64_t aligned(std::int64_t n) { return (n + 63) / 64 * 64; }
-
 class Room {
  public:
   explicit Room(std::span<const Taken> taken) : taken_(taken.begin(), taken.end()) {

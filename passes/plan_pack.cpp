@@ -13,8 +13,6 @@
 namespace gradc::planning {
 namespace {
 
-std::int64_t aligned(std::int64_t n) { return (n + 63) / 64 * 64; }
-
 // Free stretches of an arena that can grow, found by size and merged by place.
 class FreeList {
  public:
