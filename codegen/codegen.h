@@ -36,9 +36,13 @@ const std::string& code_generator();
 
 // The entry of a compiled kernel. Every worker of the pool calls it for phase 0, 1, …, phases − 1, with a
 // barrier between phases. `buffers` are base addresses (≥ the dtype's alignment). `shared` is one scratch
-// for all workers, `local` one for each, both 64-byte aligned. Results never depend on `workers`.
+// for all workers, `local` one for each, both 64-byte aligned. `taken` is a line for each worker, whose first
+// eight bytes count what was taken of its share: 0 when a phase begins. Results never depend on `workers`.
+struct alignas(64) Taken {
+  std::int64_t count = 0;
+};
 using KernelFn = void (*)(std::byte* const* buffers, std::int64_t worker, std::int64_t workers, std::int64_t phase,
-                          std::byte* shared, std::byte* local);
+                          std::byte* shared, std::byte* local, Taken* taken);
 
 struct Compiled {
   std::string symbol;                // of the entry

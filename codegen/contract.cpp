@@ -30,15 +30,19 @@ class Product {
 
  private:
   void products() {
-    const auto [lo, hi] = e_.share(c_.batch.extent * c_.splits);
-    if (c_.splits == 1)
-      return e_.loop(lo, hi, 1, [&](llvm::Value* batch) { product(batch, e_.i64(0), e_.i64(1)); });
-    if (c_.batch.extent == 1) return product(e_.i64(0), lo, hi);
-    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(c_.splits)), e_.ceil_div(hi, c_.splits), 1,
-            [&, lo = lo, hi = hi](llvm::Value* batch) {
-              llvm::Value* begin = e_.mul(batch, c_.splits);
-              product(batch, e_.ir.CreateSub(e_.max(lo, begin), begin),
-                      e_.ir.CreateSub(e_.min(hi, e_.add(begin, c_.splits)), begin));
+    const std::int64_t across = (c_.n.extent + c_.nc - 1) / c_.nc,
+                       down = (c_.m.extent + c_.mb - 1) / c_.mb;
+    // What a worker has packed of b: the columns by number, of all products.
+    llvm::Value* const nothing[] = {e_.i64(-1)};
+    e_.take(c_.batch.extent * across * down, c_.grain, nothing,
+            [&](llvm::Value* unit, std::span<llvm::Value* const> packed) {
+              llvm::Value* columns = down == 1 ? unit : e_.ir.CreateUDiv(unit, e_.i64(down));
+              llvm::Value* batch = across == 1 ? columns : e_.ir.CreateUDiv(columns, e_.i64(across));
+              packs_ = c_.k_blocks > 1 ? static_cast<llvm::Value*>(e_.ir.getTrue())
+                                       : e_.ir.CreateICmpNE(columns, packed[0]);
+              product(batch, e_.ir.CreateSub(unit, e_.mul(columns, down)),
+                      e_.ir.CreateSub(columns, e_.mul(batch, across)));
+              return std::vector<llvm::Value*>{columns};
             });
   }
 
@@ -113,8 +117,8 @@ class Product {
   // it with each tile: some rows of k, or (where k is contiguous) some columns.
   void plan_ahead(MicroStrides& strides) {
     const std::int64_t line = 64 / bytes(stored_dtype(e_, c_.b)), kc = c_.kc * elements_a_step();
-    const std::int64_t tiles = std::max<std::int64_t>(
-        1, std::min(c_.mc, c_.splits > 1 && !c_.split_n ? c_.m.extent / 2 : c_.m.extent) / c_.rows);
+    const std::int64_t tiles =
+        std::max<std::int64_t>(1, std::min({c_.mc, c_.mb, c_.m.extent}) / c_.rows);
     const Level n = levels_of(e_, c_.n, c_.b.buffer).back(),
                 k = levels_of(e_, c_.k, c_.b.buffer).back();
     const auto share = [&](std::int64_t of) { return (of + tiles - 1) / tiles; };
@@ -141,28 +145,24 @@ class Product {
                  e_.buffer_type(buffer).dtype);
   }
 
-  // Parts [lo, hi) of one product.
-  void product(llvm::Value* batch, llvm::Value* lo, llvm::Value* hi) {
+  // A unit of one product: its rows and columns by number.
+  void product(llvm::Value* batch, llvm::Value* rows, llvm::Value* columns) {
     batch_ = batch;
     a_ = batch_base(c_.a.buffer, batch);
     b_ = batch_base(c_.b.buffer, batch);
     out_ = batch_base(e_.argument_count() + c_.result, batch);
-    llvm::Value *m_lo = e_.i64(0), *m_hi = e_.i64(c_.m.extent), *n_lo = e_.i64(0),
-                *n_hi = e_.i64(c_.n.extent);
-    if (c_.splits > 1) {
-      const std::int64_t unit = c_.split_n ? c_.width : c_.rows;
-      (c_.split_n ? n_lo : m_lo) = e_.mul(lo, unit);
-      (c_.split_n ? n_hi : m_hi) = e_.min(e_.mul(hi, unit), c_.split_n ? n_hi : m_hi);
-    }
-    e_.loop(n_lo, n_hi, c_.nc, [&](llvm::Value* j) {
-      llvm::Value* j_end = e_.min(e_.add(j, c_.nc), n_hi);
-      if (c_.k_blocks == 1) return with_k(m_lo, m_hi, j, j_end, e_.i64(0));
-      e_.loop(m_lo, m_hi, c_.mb, [&](llvm::Value* i) {
-        llvm::Value* i_end = e_.min(e_.add(i, c_.mb), m_hi);
-        e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc,
-                [&](llvm::Value* k) { with_k(i, i_end, j, j_end, k); });
-      });
-    });
+    const auto range = [&](llvm::Value* number, std::int64_t of, std::int64_t extent) {
+      llvm::Value* from = extent <= of ? e_.i64(0) : e_.mul(number, of);
+      llvm::Value* to = extent <= of ? e_.i64(extent) : e_.min(e_.add(from, of), e_.i64(extent));
+      return std::pair(from, to);
+    };
+    const auto [i, i_end] = range(rows, c_.mb, c_.m.extent);
+    const auto [j, j_end] = range(columns, c_.nc, c_.n.extent);
+    if (c_.k_blocks == 1) return with_k(i, i_end, j, j_end, e_.i64(0));
+    e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc,
+            [&, i = i, i_end = i_end, j = j, j_end = j_end](llvm::Value* k) {
+              with_k(i, i_end, j, j_end, k);
+            });
   }
 
   // One block of steps of k: packs b, then a block of rows of a at a time.
@@ -177,7 +177,7 @@ class Product {
       e_.loop(j, j_end, c_.width, [&](llvm::Value* jj) {
         // A panel of b is packed when the first rows want it.
         if (!c_.direct_b && !empty)
-          e_.when(e_.ir.CreateICmpEQ(ii, i), [&] {
+          e_.when(e_.ir.CreateAnd(e_.ir.CreateICmpEQ(ii, i), packs_), [&] {
             llvm::Value* count = e_.ir.CreateSub(k_end, k);
             llvm::Value* end = e_.min(e_.add(jj, c_.width), j_end);
             e_.ir.CreateCall(pack_b_, {b_, in_panel(panels_b_, jj, j, count), jj, end, k, k_end});
@@ -248,14 +248,14 @@ class Product {
   // The share of the next panel of b that comes with this tile, and for how many turns.
   std::pair<llvm::Value*, llvm::Value*> next_panel(const At& at) {
     llvm::Value* next = e_.add(at.jj, c_.width);
-    llvm::Value* tile = e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.ii), e_.i64(c_.rows));
+    llvm::Value* tile = e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
     llvm::Value* done = e_.mul(tile, ahead_share_);
     llvm::Value *n = next, *k = e_.mul(at.k, elements_a_step());
     (ahead_rows_ ? k : n) = e_.add(ahead_rows_ ? k : n, done);
     llvm::Value* offset = e_.add(level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), n),
                                  level_offset(e_, levels_of(e_, c_.k, c_.b.buffer), k));
     llvm::Value* wanted = e_.ir.CreateAnd(
-        e_.ir.CreateAnd(e_.ir.CreateICmpEQ(at.ii, at.i), e_.ir.CreateICmpSLT(next, at.j_end)),
+        e_.ir.CreateAnd(packs_, e_.ir.CreateICmpSLT(next, e_.i64(c_.n.extent))),
         e_.ir.CreateICmpSLT(done, e_.i64(ahead_rows_ ? c_.kc * elements_a_step() : c_.width)));
     return {e_.at(b_, offset, stored_dtype(e_, c_.b)),
             e_.ir.CreateSelect(wanted, e_.i64(ahead_turns_), e_.i64(0))};
@@ -379,6 +379,7 @@ class Product {
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
   std::vector<llvm::Value*> lanes_, parts_;  // by total: of the tile in work, of all tiles
+  llvm::Value* packs_ = nullptr;  // i1: this unit finds other columns of b packed, or none
   llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;
 };
 

@@ -42,12 +42,12 @@ struct Contraction {
   // Register tile: rows × vectors of accumulators; width = vectors · lanes columns.
   int rows = 8, vectors = 3;
   std::int64_t width = 48;
-  // Blocks: kc steps of k, mc rows of packed a, nc columns of packed b, mb rows of partial sums.
+  // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows × nc columns of one product, `grain` at a
+  // time, rows first; their partial sums and the packed columns of b are what a worker holds.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
   bool direct_a = false, direct_b = false;  // read in place rather than packed
   bool direct_c = false;  // whole tiles are written by the microkernel itself
-  bool split_n = false;  // workers share columns, else rows
-  std::int64_t splits = 1;  // parts of one product that workers share
+  std::int64_t grain = 1;
   bool along_batch = false;  // vectors run along the batch: codegen/contract_lanes.cpp
 
   std::int64_t element_bytes() const { return bytes(dtype); }  // a pair is as wide as an f32

@@ -118,6 +118,46 @@ bool plain(const Emitter& e, const Contraction& c) {
   return e.kernel.body().results.size() == 1 && e.kernel.body().results[0] == c.value;
 }
 
+// Units for workers to take: small enough that they end together, large enough that what each packs
+// is little beside what it computes. The estimates are for two workers, in vector operations.
+void choose_units(const Emitter& e, Contraction& c) {
+  const std::int64_t size = c.element_bytes(), m = c.m.extent, n = c.n.extent;
+  const std::int64_t column = c.kc * size, panels = parts(n, c.width);
+  // Columns that a worker may hold packed.
+  const std::int64_t b_bytes = m <= c.mc ? e.target.l2_bytes / 2 : (std::int64_t{5} << 19);
+  const std::int64_t most =
+      std::clamp(round_down(b_bytes / column, c.width), c.width, panels * c.width);
+  const std::int64_t batch = std::max<std::int64_t>(c.batch.extent, 1),
+                     products = std::max<std::int64_t>(m * n * c.k.extent, 1),
+                     wanted = std::clamp<std::int64_t>(products >> 18, 1, parts(64, batch));
+  // Eight tiles of rows meet a panel of b at least, which is fetched and packed for them.
+  const auto rows_of = [&](std::int64_t units, std::int64_t least) {
+    return round_up(parts(m, std::clamp<std::int64_t>(m / least, 1, units)), c.rows);
+  };
+  if (c.direct_a) {
+    // All of a streams by for every unit of columns: a single panel while the L2 has it, more from
+    // farther away.
+    const std::int64_t a_bytes = m * c.k.extent * bytes(stored_dtype(e, c.a));
+    const std::int64_t together = a_bytes <= e.target.l2_bytes ? 1 : a_bytes <= std::int64_t{16} << 20 ? 2 : 8;
+    c.nc = std::min({most, together * c.width, parts(panels, 2) * c.width});
+    c.mb = rows_of(c.k_blocks > 1 ? 1 : parts(wanted, parts(n, c.nc)), 8 * c.rows);
+  } else {
+    // Packing a for every unit of columns against packing all of b by every worker.
+    const auto mine = [](std::int64_t extent, std::int64_t unit) {
+      return static_cast<double>(parts(parts(extent, unit), 2) * unit);
+    };
+    const double by_columns = mine(n, c.width) * (static_cast<double>(m) + 5) + 5.0 * static_cast<double>(m),
+                 by_rows = mine(m, c.rows) * (static_cast<double>(n) + 5) + 5.0 * static_cast<double>(n);
+    c.nc = std::min(most, by_columns < by_rows ? parts(panels, 2) * c.width : panels * c.width);
+    c.mb = rows_of(parts(wanted, parts(n, c.nc)), c.k_blocks > 1 ? 192 : 8 * c.rows);
+  }
+  if (c.k_blocks > 1)
+    c.mb = std::min(c.mb, std::max(round_down((std::int64_t{4} << 20) / (c.nc * size), c.rows), std::int64_t{c.rows}));
+  c.mc = std::min(c.mc, c.mb);
+  c.grain = std::clamp<std::int64_t>((std::int64_t{1} << 17) / products, 1, parts(batch, 16));
+  if (std::getenv("DBGC")) fprintf(stderr,"DBG %s b%ld m%ld n%ld k%ld R%d V%d kc%ld mc%ld nc%ld mb%ld kb%ld da%d db%d dc%d grain%ld pairs%d\n", e.out.symbol.c_str(), c.batch.extent,c.m.extent,c.n.extent,c.k.extent,c.rows,c.vectors,c.kc,c.mc,c.nc,c.mb,c.k_blocks,c.direct_a,c.direct_b,c.direct_c,c.grain,c.pairs);
+}
+
 void choose_blocks(const Emitter& e, Contraction& c) {
   const std::int64_t size = c.element_bytes(), m = c.m.extent, n = c.n.extent, k = c.steps();
   const int out = e.argument_count() + c.result;
@@ -136,12 +176,6 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   const std::int64_t column = c.kc * size;
   c.mc = std::clamp(round_down(e.target.l2_bytes / 4 / column, c.rows), std::int64_t{c.rows},
                     round_up(m, c.rows));
-  const std::int64_t b_bytes = m <= c.mc ? e.target.l2_bytes / 2 : (std::int64_t{5} << 19);
-  c.nc = std::clamp(round_down(b_bytes / column, c.width), c.width, round_up(n, c.width));
-  c.mb = m;
-  if (c.k_blocks > 1)
-    c.mb = std::clamp(round_down((std::int64_t{4} << 20) / (c.nc * size), c.mc), c.mc,
-                      round_up(m, c.mc));
 
   // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
   // they lie; pairs must be neighbours. The last rows then overlap those before them
@@ -167,18 +201,7 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.direct_c = plain(e, c) && c.k_blocks == 1 && across.back().stride == 1 &&
                even(across, c.width) && even(levels_of(e, c.m, out), c.rows);
 
-  // Workers share whole products, or rows or columns of each. What is not shared is packed by every
-  // worker: that side should be the shorter one. The estimate is for two workers, in vector
-  // operations.
-  const auto share = [&](std::int64_t extent, std::int64_t unit, std::int64_t other,
-                         bool packs_other) {
-    const double mine = static_cast<double>(parts(parts(extent, unit), 2) * unit);
-    const double pack = packs_other ? 5.0 : 0.0;
-    return mine * static_cast<double>(other) + pack * static_cast<double>(other) +
-           (packs_other ? 0 : 5.0 * mine);
-  };
-  c.split_n = share(n, c.width, m, !c.direct_a) < share(m, c.rows, n, !c.direct_b);
-  c.splits = c.batch.extent >= 16 ? 1 : c.split_n ? parts(n, c.width) : parts(m, c.rows);
+  choose_units(e, c);
 }
 
 // A short contraction over many batches does better with a dot product a lane. Costs in vector

@@ -60,7 +60,7 @@ Emitter::Emitter(const Program& program, const KernelInstance& instance, const T
   module->setTargetTriple(machine_->getTargetTriple().str());
   module->setDataLayout(machine_->createDataLayout());
   llvm::Type* i = ir.getInt64Ty();
-  llvm::Type* parameters[] = {ptr(), i, i, i, ptr(), ptr()};
+  llvm::Type* parameters[] = {ptr(), i, i, i, ptr(), ptr(), ptr()};
   entry = llvm::Function::Create(llvm::FunctionType::get(ir.getVoidTy(), parameters, false),
                                  llvm::Function::ExternalLinkage, module->getName(), *module);
   set_attributes(entry);
@@ -69,8 +69,9 @@ Emitter::Emitter(const Program& program, const KernelInstance& instance, const T
   phase = entry->getArg(3);
   shared = entry->getArg(4);
   local = entry->getArg(5);
-  const char* names[] = {"buffers", "worker", "workers", "phase", "shared", "local"};
-  for (unsigned k = 0; k < 6; ++k) entry->getArg(k)->setName(names[k]);
+  taken = entry->getArg(6);
+  const char* names[] = {"buffers", "worker", "workers", "phase", "shared", "local", "taken"};
+  for (unsigned k = 0; k < 7; ++k) entry->getArg(k)->setName(names[k]);
   ir.SetInsertPoint(llvm::BasicBlock::Create(*context, "head", entry));
   for (int b = 0; b < buffer_count(); ++b)
     buffers_.push_back(ir.CreateAlignedLoad(

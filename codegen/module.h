@@ -51,7 +51,7 @@ class Emitter {
   llvm::IRBuilder<> ir;  // stands in the entry's body at first
   llvm::Function* entry = nullptr;
   llvm::Value *worker = nullptr, *workers = nullptr, *phase = nullptr;  // i64
-  llvm::Value *shared = nullptr, *local = nullptr;  // ptr, 64-byte aligned
+  llvm::Value *shared = nullptr, *local = nullptr, *taken = nullptr;  // ptr, 64-byte aligned
 
   // ---- buffers: arguments, then results; addresses are loaded once at the head of the entry
   int argument_count() const { return static_cast<int>(kernel.body().arguments.size()); }
@@ -130,6 +130,11 @@ class Emitter {
   // This worker's part [lo, hi) of 0 … units − 1: contiguous, sizes differ by at most one.
   std::pair<llvm::Value*, llvm::Value*> share(llvm::Value* units);
   std::pair<llvm::Value*, llvm::Value*> share(std::int64_t units) { return share(i64(units)); }
+  // Units 0 … units − 1, each by one of the workers: this one takes those of its share in order, `grain` at a
+  // time, then what others have not begun of theirs, so that a worker that was kept from running for a while
+  // holds up the others for a unit at most. State as of loop().
+  std::vector<llvm::Value*> take(std::int64_t units, std::int64_t grain,
+                                 std::span<llvm::Value* const> first, Carry body);
 
   // ---- functions beside the entry, internal and never inlined, void; `body` gets the arguments
   llvm::Function* function(std::string_view name, std::span<llvm::Type* const> parameters,

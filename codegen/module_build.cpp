@@ -305,4 +305,51 @@ std::pair<llvm::Value*, llvm::Value*> Emitter::share(llvm::Value* units) {
   return {bound(worker), bound(add(worker, 1))};
 }
 
+std::vector<llvm::Value*> Emitter::take(std::int64_t units, std::int64_t grain,
+                                        std::span<llvm::Value* const> first, Carry body) {
+  const std::int64_t grains = (units + grain - 1) / grain;
+  // Whose share it is: first this worker's own, then those of the ones behind it, around.
+  const auto share_of = [&](llvm::Value* turn, std::span<llvm::Value* const> state) {
+    llvm::Value* whose = add(worker, turn);
+    llvm::Value* around = ir.CreateSub(whose, workers);
+    whose = ir.CreateSelect(ir.CreateICmpSGE(around, i64(0)), around, whose);
+    const auto bound = [&](llvm::Value* w) {
+      return ir.CreateUDiv(ir.CreateMul(i64(grains), w, "", true, true), workers);
+    };
+    llvm::Value *lo = bound(whose), *hi = bound(add(whose, 1));
+    llvm::Value* counter = ir.CreateGEP(ir.getInt8Ty(), taken, mul(whose, 64));
+
+    llvm::Function* f = ir.GetInsertBlock()->getParent();
+    llvm::BasicBlock* before = ir.GetInsertBlock();
+    llvm::BasicBlock* next = llvm::BasicBlock::Create(*context, "next", f);
+    llvm::BasicBlock* turn_of = llvm::BasicBlock::Create(*context, "taken", f);
+    llvm::BasicBlock* behind = llvm::BasicBlock::Create(*context, "behind", f);
+    ir.CreateBr(next);
+    ir.SetInsertPoint(next);
+    std::vector<llvm::PHINode*> phis;
+    for (llvm::Value* x : state) {
+      phis.push_back(ir.CreatePHI(x->getType(), 2));
+      phis.back()->addIncoming(x, before);
+    }
+    llvm::Value* count =
+        ir.CreateAtomicRMW(llvm::AtomicRMWInst::Add, counter, i64(1), llvm::Align(64),
+                           llvm::AtomicOrdering::Monotonic);
+    llvm::Value* g = add(lo, count);
+    ir.CreateCondBr(ir.CreateICmpSLT(g, hi), turn_of, behind);
+    ir.SetInsertPoint(turn_of);
+    const std::vector<llvm::Value*> now(phis.begin(), phis.end());
+    llvm::Value* from = mul(g, grain);
+    const std::vector<llvm::Value*> got =
+        grain == 1 ? body(g, now)
+                   : loop(from, min(add(from, grain), i64(units)), 1, now, body);
+    for (std::size_t k = 0; k < phis.size(); ++k)
+      phis[k]->addIncoming(got[k], ir.GetInsertBlock());
+    behind->moveAfter(ir.GetInsertBlock());
+    ir.CreateBr(next);
+    ir.SetInsertPoint(behind);
+    return now;
+  };
+  return loop(i64(0), workers, 1, first, share_of);
+}
+
 }  // namespace gradc

@@ -50,7 +50,7 @@ Result<double> multiply_add_rate(const Target& target, DType dtype, Jit& jit, Po
     alignas(64) std::array<std::byte, 64> local;
     std::byte* const buffer = nullptr;
     const auto begin = Clock::now();
-    (*fn)(&buffer, worker, pool.size(), 0, nullptr, local.data());
+    (*fn)(&buffer, worker, pool.size(), 0, nullptr, local.data(), nullptr);
     double& mine = best[static_cast<std::size_t>(worker) * 8];   // a cache line each
     mine = std::min(mine, seconds_since(begin));
   });
@@ -71,7 +71,7 @@ Result<double> stream_rate(const Target& target, std::initializer_list<Stream> s
     std::byte* const buffers[] = {memory, memory + stream_bytes};
     const double seconds = fastest(pool, [&](int worker) {
       alignas(64) std::array<std::byte, 64> local;
-      (*fn)(buffers, worker, pool.size(), 0, nullptr, local.data());
+      (*fn)(buffers, worker, pool.size(), 0, nullptr, local.data(), nullptr);
     });
     best = std::max(best, loop->work / seconds);
   }

@@ -82,6 +82,7 @@ Result<Step> Step::load(const Program& program, FunctionId planned, KernelStore&
     l.first_moment = moments;
     moments += static_cast<std::size_t>(l.kernel.phases);
   }
+  for (std::vector<Taken>& taken : step.taken_) taken.resize(static_cast<std::size_t>(pool.size()));
   step.moments_.assign(static_cast<std::size_t>(pool.size()), std::vector<Moment>(moments));
   for (int w = 0; w < pool.size(); ++w)
     step.local_.push_back(step.shared_ + rounded(shared) + rounded(local) * static_cast<std::size_t>(w));
@@ -98,15 +99,20 @@ void Step::execute(int worker) {
   const int workers = pool_->size();
   std::byte* const local = local_[static_cast<std::size_t>(worker)];
   Moment* moment = timed ? moments_[static_cast<std::size_t>(worker)].data() : nullptr;
+  const auto mine = static_cast<std::size_t>(worker);
+  std::size_t turn = 0;
   for (std::size_t n = 0; n < launches_.size(); ++n) {
     const Launch& l = launches_[n];
-    for (int phase = 0; phase < l.kernel.phases; ++phase) {
+    for (int phase = 0; phase < l.kernel.phases; ++phase, turn ^= 1) {
       const bool last = phase + 1 == l.kernel.phases;
+      // The phase before is behind a barrier, or was this worker's alone: its counters are free for the next.
+      taken_[turn ^ 1][mine].count = 0;
+      Taken* const taken = taken_[turn].data();
       if (timed) moment->begin = nanoseconds();
       if (l.kernel.parallel)
-        l.kernel.fn(l.buffers.data(), worker, workers, phase, shared_, local);
+        l.kernel.fn(l.buffers.data(), worker, workers, phase, shared_, local, taken);
       else if (worker == 0)
-        l.kernel.fn(l.buffers.data(), 0, 1, phase, shared_, local);
+        l.kernel.fn(l.buffers.data(), 0, 1, phase, shared_, local, taken);
       if (timed) {
         if (last && l.kernel.tiles_at >= 0 && (l.kernel.parallel || worker == 0))
           std::memcpy(moment->tiles, local + l.kernel.tiles_at, sizeof moment->tiles);
@@ -120,6 +126,7 @@ void Step::execute(int worker) {
     }
     if (poison_) poison_behind(worker, n);
   }
+  for (std::vector<Taken>& taken : taken_) taken[mine].count = 0;
 }
 
 void Step::run() {

@@ -61,6 +61,7 @@ class Step {
   Mapping scratch_;
   std::byte* shared_ = nullptr;
   std::vector<std::byte*> local_;
+  std::vector<Taken> taken_[2];   // by worker; phases in turn
   std::optional<Poison> poison_;
   std::vector<std::vector<Moment>> moments_;   // by worker
 };

@@ -134,10 +134,12 @@ int measure(const std::string& only, const Target& target, bool own_time) {
         if (workers == 2 && !compiled->parallel) continue;
         const double seconds = fastest([&] {
           double sum = 0;
-          for (int phase = 0; phase < compiled->phases; ++phase)
+          for (int phase = 0; phase < compiled->phases; ++phase) {
+            Taken taken[2];
             sum += pair.run(workers, [&](int w) {
-              (*fn)(bases.data(), w, workers, phase, shared.get(), local[w].get());
+              (*fn)(bases.data(), w, workers, phase, shared.get(), local[w].get(), taken);
             });
+          }
           return sum;
         });
         tiles = all = 0;

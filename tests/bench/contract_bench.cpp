@@ -192,10 +192,12 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
       const double seconds = fastest([&] {
         double sum = 0;
         std::byte* const* now = bases[turn++ % bases.size()].data();
-        for (int phase = 0; phase < compiled->phases; ++phase)
+        for (int phase = 0; phase < compiled->phases; ++phase) {
+          Taken taken[2];
           sum += pair.run(workers, [&](int w) {
-            (*fn)(now, w, workers, phase, shared.get(), local[w].get());
+            (*fn)(now, w, workers, phase, shared.get(), local[w].get(), taken);
           });
+        }
         return sum;
       });
       const double rate = built.flops / seconds * 1e-9;

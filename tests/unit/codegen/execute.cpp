@@ -213,10 +213,16 @@ std::vector<Array> Execution::run(const std::vector<Array>& arguments, int worke
   const Fenced shared = scratch(compiled_.shared_bytes);
   std::vector<Fenced> local;
   for (int w = 0; w < workers; ++w) local.push_back(scratch(compiled_.local_bytes));
-  for (int phase = 0; phase < compiled_.phases; ++phase)
-    for (int w = workers - 1; w >= 0; --w)
+  // Of two workers each finds the other's share taken and does its own; of three the first takes all.
+  constexpr std::int64_t all = std::int64_t{1} << 40;
+  for (int phase = 0; phase < compiled_.phases; ++phase) {
+    std::vector<Taken> taken(static_cast<std::size_t>(workers));
+    for (int w = workers - 1; w >= 0; --w) {
+      if (workers == 2) taken = {Taken{w == 0 ? 0 : all}, Taken{w == 0 ? all : 0}};
       fn_(buffers.data(), w, workers, phase, shared.base(),
-          local[static_cast<std::size_t>(w)].base());
+          local[static_cast<std::size_t>(w)].base(), taken.data());
+    }
+  }
   tiles_ = {};
   for (const Fenced& scratch : local) {
     if (compiled_.tiles_at < 0) break;

@@ -32,7 +32,7 @@ TEST_CASE("rates: a loop of multiply-adds ends at what it tends to") {
   Result<KernelFn> fn = (*jit)->add(loop->kernel);
   REQUIRE(fn.ok());
   alignas(64) float local[16] = {};
-  (*fn)(nullptr, 0, 1, 0, nullptr, reinterpret_cast<std::byte*>(local));
+  (*fn)(nullptr, 0, 1, 0, nullptr, reinterpret_cast<std::byte*>(local), nullptr);
   CHECK(local[0] == doctest::Approx(12).epsilon(0.01));   // twelve chains, each at 1
 }
 
@@ -61,7 +61,7 @@ TEST_CASE("rates: streams read, scale and copy all of their elements and no othe
       float sum = 0;
       for (std::int64_t w = 0; w < workers; ++w) {
         Line local{};
-        (*fn)(buffers, w, workers, 0, nullptr, reinterpret_cast<std::byte*>(&local));
+        (*fn)(buffers, w, workers, 0, nullptr, reinterpret_cast<std::byte*>(&local), nullptr);
         for (float x : local.x) sum += x;
       }
       if (s == Stream::read) CHECK(sum == n);
