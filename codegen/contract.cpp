@@ -220,9 +220,10 @@ class Product {
         if (c_.k_blocks == 1) return body();
         e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.steps())), body);
       };
-      last([&] { fetch_behind(at.r, rows, at.jj); });
+      last([&] { fetch_behind(at.r, rows, at.jj, false); });
       run(to, e_.i64(c_.width));
       last([&] {
+        fetch_behind(at.r, rows, at.jj, true);
         llvm::Value* skipped = e_.mul(e_.ir.CreateSub(at.r, first), c_.width);
         epilogue(e_.at(to, skipped, c_.dtype), at.r, rows, at.jj, columns);
       });
@@ -284,7 +285,7 @@ class Product {
   }
 
   // Asks for what the epilogue of a tile reads and writes, before the tile is computed.
-  void fetch_behind(llvm::Value* m, llvm::Value* rows, llvm::Value* n) {
+  void fetch_behind(llvm::Value* m, llvm::Value* rows, llvm::Value* n, bool near) {
     std::vector<int> fetched;
     for (int b = 0; b < e_.buffer_count(); ++b) {
       bool whole =
@@ -306,7 +307,7 @@ class Product {
         const DType dtype = e_.buffer_type(b).dtype;
         const std::int64_t line = 64 / bytes(dtype);
         for (std::int64_t j = 0; j < c_.width; j += line)
-          e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count());
+          e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count(), near);
       }
     });
   }

@@ -82,9 +82,12 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
         return sum;
       });
     };
-    if (c.direct_c)
+    const auto fetch_tile = [&](bool near) {
+      if (!c.direct_c) return;
       for (std::size_t r = 0; r < rows; ++r)
-        for (std::size_t v = 0; v < vectors; ++v) e.prefetch(place(r, v), true);
+        for (std::size_t v = 0; v < vectors; ++v) e.prefetch(place(r, v), true, near);
+    };
+    fetch_tile(false);
     std::vector<llvm::Value*> sum =
         c.k_blocks == 1 ? zeros()
                         : e.choose(e.ir.CreateICmpNE(arguments[5], e.i64(0)), zeros, sums);
@@ -97,6 +100,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
     }
     sum = turns(begin, most, unroll, sum);
     sum = turns(most, count, 1, sum);
+    fetch_tile(true);
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t v = 0; v < vectors; ++v)
         e.store(sum[r * vectors + v], place(r, v), dtype, c.lanes);
