@@ -117,8 +117,11 @@ class Product {
   // it with each tile: some rows of k, or (where k is contiguous) some columns.
   void plan_ahead(MicroStrides& strides) {
     const std::int64_t line = 64 / bytes(stored_dtype(e_, c_.b)), kc = c_.kc * elements_a_step();
-    const std::int64_t tiles =
-        std::max<std::int64_t>(1, std::min({c_.mc, c_.mb, c_.m.extent}) / c_.rows);
+    // Of a single panel all rows are done before the next is wanted, of several those of a block.
+    alone_ = c_.nc <= c_.width && c_.k_blocks == 1;
+    const std::int64_t rows = alone_ ? std::min(c_.m.extent, std::int64_t{16} * c_.rows)
+                                     : std::min({c_.mc, c_.mb, c_.m.extent});
+    const std::int64_t tiles = std::max<std::int64_t>(1, rows / c_.rows);
     const Level n = levels_of(e_, c_.n, c_.b.buffer).back(),
                 k = levels_of(e_, c_.k, c_.b.buffer).back();
     const auto share = [&](std::int64_t of) { return (of + tiles - 1) / tiles; };
@@ -249,14 +252,15 @@ class Product {
   // The share of the next panel of b that comes with this tile, and for how many turns.
   std::pair<llvm::Value*, llvm::Value*> next_panel(const At& at) {
     llvm::Value* next = e_.add(at.jj, c_.width);
-    llvm::Value* tile = e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
+    llvm::Value* tile = e_.ir.CreateUDiv(alone_ ? at.r : e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
     llvm::Value* done = e_.mul(tile, ahead_share_);
     llvm::Value *n = next, *k = e_.mul(at.k, elements_a_step());
     (ahead_rows_ ? k : n) = e_.add(ahead_rows_ ? k : n, done);
     llvm::Value* offset = e_.add(level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), n),
                                  level_offset(e_, levels_of(e_, c_.k, c_.b.buffer), k));
     llvm::Value* wanted = e_.ir.CreateAnd(
-        e_.ir.CreateAnd(packs_, e_.ir.CreateICmpSLT(next, e_.i64(c_.n.extent))),
+        e_.ir.CreateAnd(alone_ ? e_.ir.getTrue() : packs_,
+                        e_.ir.CreateICmpSLT(next, e_.i64(c_.n.extent))),
         e_.ir.CreateICmpSLT(done, e_.i64(ahead_rows_ ? c_.kc * elements_a_step() : c_.width)));
     return {e_.at(b_, offset, stored_dtype(e_, c_.b)),
             e_.ir.CreateSelect(wanted, e_.i64(ahead_turns_), e_.i64(0))};
@@ -375,7 +379,7 @@ class Product {
 
   Emitter& e_;
   const Contraction& c_;
-  bool fetches_next_ = false, ahead_rows_ = false;
+  bool fetches_next_ = false, ahead_rows_ = false, alone_ = false;
   std::int64_t ahead_share_ = 0, ahead_turns_ = 0;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;

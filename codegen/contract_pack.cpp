@@ -186,7 +186,11 @@ class Packer {
           whole ? nullptr : e_.first_lanes(e_.ir.CreateSub(to_, e_.add(p, i)), lanes);
       llvm::Value* from = address(
           at_once ? e_.add(start, i) : level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
-      if (whole) e_.prefetch(e_.at(from, e_.i64(distance * stride), stored_));
+      if (whole) {
+        llvm::Value* ahead = e_.at(from, e_.i64(distance * stride), stored_);
+        e_.prefetch(ahead);
+        if (c_.pairs && !scattered_) e_.prefetch(e_.at(ahead, next_, stored_));
+      }
       e_.store(load(from, k, lanes, mask), target(p, k, e_.i64(i)), c_.panel_dtype(), lanes);
     }
   }

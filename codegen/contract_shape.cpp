@@ -138,9 +138,9 @@ void choose_units(const Emitter& e, Contraction& c) {
     // All of a streams by for every unit of columns: a single panel while the L2 has it, more from
     // farther away.
     const std::int64_t a_bytes = m * c.k.extent * bytes(stored_dtype(e, c.a));
-    const std::int64_t together = a_bytes <= e.target.l2_bytes ? 1 : a_bytes <= std::int64_t{16} << 20 ? 2 : 8;
+    const std::int64_t together = a_bytes <= 2 * e.target.l2_bytes ? 1 : a_bytes <= std::int64_t{16} << 20 ? 2 : 8;
     c.nc = std::min({most, together * c.width, parts(panels, 2) * c.width});
-    c.mb = rows_of(c.k_blocks > 1 ? 1 : parts(wanted, parts(n, c.nc)), 8 * c.rows);
+    c.mb = rows_of(c.k_blocks > 1 ? 1 : parts(wanted, parts(n, c.nc)), (c.nc > c.width ? 16 : 8) * c.rows);
   } else {
     // Packing a for every unit of columns against packing all of b by every worker.
     const auto mine = [](std::int64_t extent, std::int64_t unit) {

@@ -29,13 +29,14 @@ struct Profile::Row {
   double roof = 0;                                    // seconds at the machine's rates
   Times times;
   std::int64_t computed = 0, tiles = 0, planes = 0;   // of attention's scores
-  double seconds = 0;
+  double seconds = 0, median = 0;
 };
 
 Profile::Profile(Entry& entry) : entry_(entry) {
   const auto workers = static_cast<std::size_t>(entry.step().workers());
   sums_.resize(entry.step().launches().size(),
                {std::vector<double>(workers), std::vector<double>(workers)});
+  seconds_.resize(sums_.size());
 }
 
 double Profile::Times::seconds() const {
@@ -46,7 +47,7 @@ void Profile::add(double wall) {
   const Step& step = entry_.step();
   double longest_each = 0;
   for (std::size_t n = 0; n < sums_.size(); ++n) {
-    double longest = 0;
+    double longest = 0, all = 0;
     for (int w = 0; w < step.workers(); ++w) {
       double busy = 0, waiting = 0;
       for (const Step::Moment& m : step.moments(w, step.launches()[n])) {
@@ -56,7 +57,9 @@ void Profile::add(double wall) {
       sums_[n].busy[static_cast<std::size_t>(w)] += busy;
       sums_[n].waiting[static_cast<std::size_t>(w)] += waiting;
       longest = std::max(longest, busy);
+      all += busy + waiting;
     }
+    seconds_[n].push_back(all / step.workers());
     longest_each += longest;
   }
   wall_ += wall;
@@ -118,6 +121,7 @@ std::vector<Profile::Row> Profile::rows(const Roofline& machine) const {
       r.times.waiting[w] += times[n].waiting[w];
     }
     r.seconds += times[n].seconds();
+    r.median += gradc::median(seconds_[n]);
     ++n;
   }
   std::vector<Row> out;
@@ -174,6 +178,7 @@ void Profile::json(JsonObject& to, const Roofline& machine) const {
     k.add("family", r.family);
     k.add("calls", r.calls);
     k.add("ms", rounded(r.seconds * 1e3, 10000));
+    k.add("median_ms", rounded(r.median * 1e3, 10000));
     k.add("flop", r.cost.flop);
     k.add("bytes", r.cost.bytes);
     k.add("roofline", rounded(r.roof / r.seconds, 10000));

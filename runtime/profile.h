@@ -38,7 +38,8 @@ class Profile {
   // A row a kernel, the longest first; then the sum, the overhead, the machine's rates.
   std::string text(const Roofline& machine) const;
   // Adds what text() shows: rates, `profile_ms`, `profile_share`, `overhead`, and `profile`, an
-  // object a kernel.
+  // object a kernel; of each also `median_ms`, the sum over its launches of their medians over the steps, which
+  // other processes disturb less than the means.
   void json(JsonObject& to, const Roofline& machine) const;
 
  private:
@@ -46,6 +47,7 @@ class Profile {
   std::vector<Row> rows(const Roofline& machine) const;
   Entry& entry_;
   std::vector<Times> sums_;
+  std::vector<std::vector<double>> seconds_;   // by launch, then step
   std::vector<double> overheads_;
   double wall_ = 0;
 };

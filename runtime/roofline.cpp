@@ -16,12 +16,16 @@ namespace {
 
 constexpr std::size_t stream_bytes = std::size_t{128} << 20;  // beyond the last cache
 
-// The least seconds of `job` on all workers, over 120 ms and at least three calls.
+// Whoever shares the machine may take it for a tenth of a second: each rate is the best of as many rounds, some
+// tenths apart.
+constexpr int rounds = 3;
+
+// The least seconds of `job` on all workers, over 50 ms and at least three calls.
 template <class Job>
 double fastest(Pool& pool, Job job) {
   const std::function<void(int)> work = job;
   double best = 1e9;
-  const auto end = Clock::now() + std::chrono::milliseconds(120);
+  const auto end = Clock::now() + std::chrono::milliseconds(50);
   for (int n = 0; n < 3 || Clock::now() < end; ++n) {
     const auto begin = Clock::now();
     pool.run(work);
@@ -92,25 +96,27 @@ Result<Roofline> measure_roofline(const Target& target, int threads) {
   Result<std::unique_ptr<Jit>> jit = Jit::create(target);
   if (!jit) return jit.failure();
   Roofline out;
-  Result<double> rate = multiply_add_rate(target, DType::f32, **jit, pool);
-  if (!rate) return rate.failure();
-  out.f32 = *rate;
-  if (target.vector_bytes == 64 && multiplies_bf16()) {
-    rate = multiply_add_rate(target, DType::bf16, **jit, pool);
-    if (!rate) return rate.failure();
-    out.bf16 = *rate;
-  }
   Result<Mapping> memory = Mapping::allocate(2 * stream_bytes);
   if (!memory) return memory.failure();
   const std::size_t part = 2 * stream_bytes / static_cast<std::size_t>(threads);
   pool.run([&](int w) { std::memset(memory->data() + static_cast<std::size_t>(w) * part, 0, part); });
-  rate = stream_rate(target, {Stream::read}, **jit, pool, memory->data());
-  if (!rate) return rate.failure();
-  out.read = *rate;
-  rate = stream_rate(target, {Stream::update, Stream::copy, Stream::copy_past}, **jit, pool,
-                     memory->data());
-  if (!rate) return rate.failure();
-  out.copy = *rate;
+  const auto raise = [](double& best, const Result<double>& rate) {
+    if (rate) best = std::max(best, *rate);
+    return rate.ok();
+  };
+  for (int round = 0; round < rounds; ++round) {
+    Result<double> rate = multiply_add_rate(target, DType::f32, **jit, pool);
+    if (!raise(out.f32, rate)) return rate.failure();
+    if (target.vector_bytes == 64 && multiplies_bf16()) {
+      rate = multiply_add_rate(target, DType::bf16, **jit, pool);
+      if (!raise(out.bf16, rate)) return rate.failure();
+    }
+    rate = stream_rate(target, {Stream::read}, **jit, pool, memory->data());
+    if (!raise(out.read, rate)) return rate.failure();
+    rate = stream_rate(target, {Stream::update, Stream::copy, Stream::copy_past}, **jit, pool,
+                       memory->data());
+    if (!raise(out.copy, rate)) return rate.failure();
+  }
   return out;
 }
 

@@ -20,7 +20,7 @@ struct Roofline {
   double seconds(const Cost& cost, bool bf16_products) const;
 };
 
-// The best of some tens of milliseconds of each. Takes 256 MiB for the time being, most of a second.
+// The best of three rounds. Takes 256 MiB for the time being, about a second.
 Result<Roofline> measure_roofline(const Target& target, int threads);
 
 }  // namespace gradc

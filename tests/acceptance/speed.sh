@@ -66,7 +66,7 @@ for precision in f32 bf16; do
   [ $precision = bf16 ] && goal=0.82 least=0.70
   for model in gpt2 nano char; do
     [ "$precision $model" = "bf16 char" ] && continue
-    steps=6
+    steps=15
     [ $model = char ] && steps=200
     bench "$model.$precision" "${!model}" --steps $steps --profile --precision $precision
     gate "x >= $goal" "$model $precision: contractions reach $goal of the measured peak, weighted by FLOP" contractions "$work/$model.$precision" $precision $least
