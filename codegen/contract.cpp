@@ -58,7 +58,6 @@ class Product {
     if (!c_.direct_b) panels_b_ = scratch(c_.nc * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
     for (std::size_t t = 0; t < c_.totals.size(); ++t) {
-      lanes_.push_back(scratch(lanes_behind()));
       parts_.push_back(e_.at_byte(e_.shared, e_.out.shared_bytes));
       e_.out.shared_bytes += (tiles() * bytes(total_type(t)) + 63) / 64 * 64;
     }
@@ -322,59 +321,68 @@ class Product {
     return c_.width % two == 0 && c_.n.extent % two == 0 ? two : c_.lanes;
   }
 
-  // What stands behind the contraction, for the part of a tile that exists, vector by vector.
+  // What stands behind the contraction, for the part of a tile that exists, vector by vector; sums for totals
+  // stay in registers.
   void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
                 llvm::Value* columns) {
+    using State = std::vector<llvm::Value*>;
     const int lanes = lanes_behind();
+    State first;
     for (std::size_t t = 0; t < c_.totals.size(); ++t)
-      e_.store(e_.constant(total_type(t), 0, lanes), lanes_[t], total_type(t), lanes);
-    e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
-      e_.loop(e_.i64(0), columns, lanes, [&](llvm::Value* j) {
-        llvm::Value* sum =
-            e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
-        const auto behind = [&](llvm::Value* mask) {
-          Point point =
-              point_at(lanes, e_.add(m, r), {.first = e_.add(n, j), .step = 1, .multiple = lanes});
-          point.mask = mask;
-          Values values(e_, point);
-          values.bind(c_.value, sum);
-          hand_out(values, mask);
-        };
-        if (c_.n.extent % lanes == 0) return behind(nullptr);
-        llvm::Value* left = e_.ir.CreateSub(columns, j);
-        e_.when(
-            e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { behind(nullptr); },
-            [&] { behind(e_.first_lanes(left, lanes)); });
-      });
-    });
+      first.push_back(e_.constant(total_type(t), 0, lanes));
+    const auto vector = [&](llvm::Value* r, llvm::Value* j, std::span<llvm::Value* const> state) {
+      llvm::Value* sum =
+          e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
+      const auto behind = [&](llvm::Value* mask) {
+        Point point =
+            point_at(lanes, e_.add(m, r), {.first = e_.add(n, j), .step = 1, .multiple = lanes});
+        point.mask = mask;
+        Values values(e_, point);
+        values.bind(c_.value, sum);
+        return hand_out(values, mask, state);
+      };
+      if (c_.n.extent % lanes == 0) return behind(nullptr);
+      llvm::Value* left = e_.ir.CreateSub(columns, j);
+      return e_.choose(
+          e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { return behind(nullptr); },
+          [&] { return behind(e_.first_lanes(left, lanes)); });
+    };
+    const State sums = e_.loop(
+        e_.i64(0), rows, 1, first, [&](llvm::Value* r, std::span<llvm::Value* const> state) {
+          return e_.loop(e_.i64(0), columns, lanes, state,
+                         [&](llvm::Value* j, std::span<llvm::Value* const> in_row) {
+                           return vector(r, j, in_row);
+                         });
+        });
     for (std::size_t t = 0; t < c_.totals.size(); ++t) {
       const Reduction r = reduction(t);
       const Reducer reducer(e_, r, lanes);
       llvm::Value* row = e_.add(e_.mul(batch_, tiles_down()), e_.ir.CreateUDiv(m, e_.i64(c_.rows)));
       llvm::Value* place =
           e_.add(e_.mul(row, tiles_across()), e_.ir.CreateUDiv(n, e_.i64(c_.width)));
-      llvm::Value* part = reducer.across_lanes({e_.load(lanes_[t], total_type(t), lanes)})[0];
-      e_.store(part, e_.at(parts_[t], place, total_type(t)), total_type(t), 1);
+      e_.store(reducer.across_lanes({sums[t]})[0], e_.at(parts_[t], place, total_type(t)),
+               total_type(t), 1);
     }
   }
   // Results at one point: all are computed before the first is stored, since one may lie in the
-  // place of an operand.
-  void hand_out(Values& values, llvm::Value* mask) {
+  // place of an operand. Gives the totals' sums with what is added here.
+  std::vector<llvm::Value*> hand_out(Values& values, llvm::Value* mask,
+                                     std::span<llvm::Value* const> sums) {
     const std::vector<ValueId>& results = e_.kernel.body().results;
     const auto is_total_result = [&](std::size_t k) {
       return std::find(c_.totals.begin(), c_.totals.end(), static_cast<int>(k)) != c_.totals.end();
     };
     for (std::size_t k = 0; k < results.size(); ++k)
       if (!is_total_result(k)) values.get(results[k]);
+    std::vector<llvm::Value*> next;
     for (std::size_t t = 0; t < c_.totals.size(); ++t) {
       const Reduction r = reduction(t);
       const Reducer reducer(e_, r, lanes_behind());
-      llvm::Value* before = e_.load(lanes_[t], total_type(t), lanes_behind());
-      const Reducer::State next = reducer.take({before}, values.get(summed(t)), nullptr, mask);
-      e_.store(next[0], lanes_[t], total_type(t), lanes_behind());
+      next.push_back(reducer.take({sums[t]}, values.get(summed(t)), nullptr, mask)[0]);
     }
     for (std::size_t k = 0; k < results.size(); ++k)
       if (!is_total_result(k)) values.store_result(static_cast<int>(k));
+    return next;
   }
 
   Emitter& e_;
@@ -383,7 +391,7 @@ class Product {
   std::int64_t ahead_share_ = 0, ahead_turns_ = 0;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
-  std::vector<llvm::Value*> lanes_, parts_;  // by total: of the tile in work, of all tiles
+  std::vector<llvm::Value*> parts_;  // by total: of each tile
   llvm::Value* packs_ = nullptr;  // i1: this unit finds other columns of b packed, or none
   llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;
 };
