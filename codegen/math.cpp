@@ -63,6 +63,14 @@ llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {
   return v.with_sign(e.ir.CreateSelect(e.ir.CreateFCmpOLT(a, v.f(0.6)), near, far), x);
 }
 
+llvm::Value* emit_one_plus_tanh(Emitter& e, llvm::Value* x) {
+  const Lanes v(e, x);
+  // 2/exp(87.5) is 2⁻¹²⁵·²; beyond 17 nothing is left of the exponential.
+  const Exponent t = split_exponent(v, v.at_least(v.at_most(v.mul(x, v.f(-2)), v.f(87.5)), v.f(-40)));
+  llvm::Value* scale = v.power_of_two(t.n);
+  return e.ir.CreateFDiv(v.f(2), v.fma(t.p, scale, v.add(scale, v.f(1))));
+}
+
 llvm::Value* emit_erf(Emitter& e, llvm::Value* x) {
   // erf(x)/x − 1 in x² on [0, 0.81] (2^−31.7), and −log erfc(x) on [0.9, 4] (2^−29 of erf).
   static constexpr std::array<double, 7> small = {0x1.06eba8p-3,  -0x1.812744p-2, 0x1.ce2e6p-4,

@@ -3,7 +3,10 @@
 // the operand.
 #include "codegen/values.h"
 
+#include <algorithm>
+
 #include "codegen/elementwise.h"
+#include "codegen/math.h"
 
 namespace gradc {
 
@@ -60,15 +63,86 @@ llvm::Value* Values::get(ValueId v) {
       continue;
     }
     const std::size_t before = stack.size();
-    if (const OpId def = e_.kernel.value(top).def; def.valid()) {
+    const Form form = other_form(top);
+    if (form.emit != nullptr) {
+      if (known_[form.from.index] == nullptr) stack.push_back(form.from);
+    } else if (const OpId def = e_.kernel.value(top).def; def.valid()) {
       const Op& op = e_.kernel.op(def);
       if (is_elementwise(op.code) || op.code == Opcode::expand_)
         for (ValueId x : op.operands)
           if (known_[x.index] == nullptr) stack.push_back(x);
     }
-    if (stack.size() == before) known_[top.index] = emit(top);
+    if (stack.size() == before)
+      known_[top.index] = form.emit != nullptr ? (this->*form.emit)(form.from) : emit(top);
   }
   return known_[v.index];
+}
+
+// GELU, sigmoid and their derivatives are made of 1 + t and 1 − t·t, t = tanh x. Where t is for nothing
+// else, 1 + t is one exponential without the polynomial that tanh has near 0, exact where x is far below
+// 0; and 1 − t·t is (1 + t)(1 − t).
+Values::Form Values::other_form(ValueId v) const {
+  const Function& k = e_.kernel;
+  const auto op_of = [&](ValueId x) {
+    const OpId def = k.value(x).def;
+    return def.valid() ? &k.op(def) : nullptr;
+  };
+  const Op* const op = op_of(v);
+  if (op == nullptr || (op->code != Opcode::add_ && op->code != Opcode::sub_) ||
+      (k.type(v).dtype != DType::f32 && k.type(v).dtype != DType::bf16))
+    return {};
+  const auto is_one = [&](ValueId x) {
+    const Op* o = op_of(x);
+    return o != nullptr && o->code == Opcode::constant_ && o->attr.real == 1;
+  };
+  const auto is = [&](ValueId x, Opcode code) { return op_of(x) != nullptr && op_of(x)->code == code; };
+  const auto is_square = [&](const Op& o) {
+    return o.code == Opcode::mul_ && o.operands[0] == o.operands[1];
+  };
+  ValueId tanh;
+  if (op->code == Opcode::add_) {
+    for (int side : {0, 1})
+      if (is_one(op->operands[static_cast<std::size_t>(side)]) &&
+          is(op->operands[static_cast<std::size_t>(1 - side)], Opcode::tanh_))
+        tanh = op->operands[static_cast<std::size_t>(1 - side)];
+  } else if (is_one(op->operands[0]) && is(op->operands[1], Opcode::mul_) &&
+             is_square(*op_of(op->operands[1])) &&
+             is(op_of(op->operands[1])->operands[0], Opcode::tanh_)) {
+    tanh = op_of(op->operands[1])->operands[0];
+  }
+  if (!tanh.valid() || known_[tanh.index] != nullptr) return {};
+  // All that tanh is for must be such a form.
+  const std::vector<ValueId>& results = k.body().results;
+  const auto alone = [&](ValueId x, auto&& serves) {
+    return std::find(results.begin(), results.end(), x) == results.end() &&
+           std::all_of(k.body().ops.begin(), k.body().ops.end(), [&](OpId o) {
+             const Op& user = k.op(o);
+             return std::find(user.operands.begin(), user.operands.end(), x) == user.operands.end() ||
+                    serves(user);
+           });
+  };
+  const bool all = alone(tanh, [&](const Op& user) {
+    if (user.code == Opcode::add_) return is_one(user.operands[0]) || is_one(user.operands[1]);
+    return is_square(user) && alone(user.results[0], [&](const Op& difference) {
+      return difference.code == Opcode::sub_ && is_one(difference.operands[0]);
+    });
+  });
+  if (!all) return {};
+  return {op->code == Opcode::add_ ? &Values::one_plus_tanh : &Values::one_minus_tanh_squared,
+          op_of(tanh)->operands[0]};
+}
+
+llvm::Value* Values::one_plus_tanh(ValueId x) {
+  for (const auto& [of, value] : one_plus_)
+    if (of == x) return value;
+  one_plus_.emplace_back(x, emit_one_plus_tanh(e_, known_[x.index]));
+  return one_plus_.back().second;
+}
+
+llvm::Value* Values::one_minus_tanh_squared(ValueId x) {
+  llvm::Value* plus = one_plus_tanh(x);
+  llvm::Value* minus = e_.ir.CreateFSub(e_.constant(DType::f32, 2, point_.lanes), plus);
+  return e_.ir.CreateFMul(plus, minus);
 }
 
 llvm::Value* Values::scalar(ValueId v) {

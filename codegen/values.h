@@ -50,6 +50,14 @@ class Values {
     std::vector<Index> index;  // by AxisId.index
     llvm::Value* on = nullptr;
   };
+  // What is emitted in another form than operation by operation: from another value than its operands.
+  struct Form {
+    llvm::Value* (Values::*emit)(ValueId from) = nullptr;
+    ValueId from;
+  };
+  Form other_form(ValueId v) const;
+  llvm::Value* one_plus_tanh(ValueId x);
+  llvm::Value* one_minus_tanh_squared(ValueId x);
   llvm::Value* emit(ValueId v);
   llvm::Value* read(ValueId v, Place place);
   llvm::Value* read_concat(const Op& op, const Place& place);
@@ -58,6 +66,7 @@ class Values {
   Emitter& e_;
   Point point_;
   std::vector<llvm::Value*> known_, uniform_;  // by ValueId.index
+  std::vector<std::pair<ValueId, llvm::Value*>> one_plus_;  // x and 1 + tanh x
   std::vector<int> argument_;                  // by ValueId.index: which buffer, or −1
   std::unique_ptr<Values> scalars_;
 };
