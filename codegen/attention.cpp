@@ -47,13 +47,20 @@ class Attention {
     lay_out_scratch();
     counts_.reset();
     if (s_.batch.extent * rows == 0) return;
-    const std::int64_t units = s_.others.extent * s_.row_blocks();
-    const auto [lo, hi] = e_.share(s_.batch.extent * units);
-    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(units)), e_.ceil_div(hi, units), 1,
-            [&, lo = lo, hi = hi](llvm::Value* batch) {
-              llvm::Value* begin = e_.mul(batch, units);
-              one_batch(batch, e_.ir.CreateSub(e_.max(lo, begin), begin),
-                        e_.ir.CreateSub(e_.min(hi, e_.add(begin, units)), begin));
+    // A unit is a plane of rows and keys, or some blocks of its rows.
+    const std::int64_t blocks = s_.row_blocks(), planes = s_.batch.extent * s_.others.extent,
+                       several = planes >= 32 ? blocks : (blocks + 31) / 32,
+                       pieces = (blocks + several - 1) / several;
+    llvm::Value* const nothing[] = {e_.i64(-1)};
+    e_.take(planes * pieces, 1, nothing,
+            [&](llvm::Value* unit, std::span<llvm::Value* const> packed) {
+              llvm::Value* plane = e_.ir.CreateUDiv(unit, e_.i64(pieces));
+              llvm::Value* from = e_.mul(e_.ir.CreateURem(unit, e_.i64(pieces)), several);
+              llvm::Value* batch = e_.ir.CreateUDiv(plane, e_.i64(s_.others.extent));
+              if (kept_) e_.when(e_.ir.CreateICmpNE(batch, packed[0]), [&] { pack_all(batch); });
+              some_rows(batch, e_.ir.CreateURem(plane, e_.i64(s_.others.extent)), from,
+                        e_.min(e_.add(from, several), e_.i64(blocks)));
+              return std::vector<llvm::Value*>{batch};
             });
   }
 
@@ -74,24 +81,19 @@ class Attention {
     sum_ = scratch_.take(d, tile_rows * s_.lanes);
   }
 
-  // Units [lo, hi) of one position of the batch: blocks of rows of each position of the other rows.
-  void one_batch(llvm::Value* batch, llvm::Value* lo, llvm::Value* hi) {
-    if (kept_) {
-      const Point plane = plane_point(e_, s_, batch, e_.i64(0), 1);
-      e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) { pack(plane, j); });
-    }
-    const std::int64_t blocks = s_.row_blocks();
-    e_.loop(e_.ir.CreateUDiv(lo, e_.i64(blocks)), e_.ceil_div(hi, blocks), 1, [&](llvm::Value* o) {
-      plane_ = plane_point(e_, s_, batch, o, s_.lanes);
-      mask_.prepare(plane_);
-      llvm::Value* begin = e_.mul(o, blocks);
-      e_.loop(e_.ir.CreateSub(e_.max(lo, begin), begin),
-              e_.ir.CreateSub(e_.min(hi, e_.add(begin, blocks)), begin), 1, [&](llvm::Value* i) {
-                // Ends first: what a causal mask leaves to early and late rows evens out.
-                llvm::Value* half = e_.ir.CreateLShr(i, std::uint64_t{1});
-                llvm::Value* late = e_.ir.CreateSub(e_.i64(blocks - 1), half);
-                rows(e_.ir.CreateSelect(e_.ir.CreateTrunc(i, e_.ir.getInt1Ty()), late, half));
-              });
+  void pack_all(llvm::Value* batch) {
+    const Point plane = plane_point(e_, s_, batch, e_.i64(0), 1);
+    e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) { pack(plane, j); });
+  }
+  // Blocks [from, to) of the rows of one plane.
+  void some_rows(llvm::Value* batch, llvm::Value* other, llvm::Value* from, llvm::Value* to) {
+    plane_ = plane_point(e_, s_, batch, other, s_.lanes);
+    mask_.prepare(plane_);
+    e_.loop(from, to, 1, [&](llvm::Value* i) {
+      // Ends first: what a causal mask leaves to early and late rows evens out.
+      llvm::Value* half = e_.ir.CreateLShr(i, std::uint64_t{1});
+      llvm::Value* late = e_.ir.CreateSub(e_.i64(s_.row_blocks() - 1), half);
+      rows(e_.ir.CreateSelect(e_.ir.CreateTrunc(i, e_.ir.getInt1Ty()), late, half));
     });
   }
 

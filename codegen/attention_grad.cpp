@@ -36,8 +36,7 @@ class Gradient {
     e_.out.parallel = tiles * features >= (std::int64_t{1} << 18);
     const auto first = [&] {
       counts_.reset();
-      const auto [lo, hi] = e_.share(plan_.outer.extent * plan_.chunks);
-      e_.loop(lo, hi, 1, [&](llvm::Value* u) { unit(u); });
+      e_.take(plan_.outer.extent * plan_.chunks, [&](llvm::Value* u) { unit(u); });
     };
     const auto second = [&] { sums_.add_slots(); };
     const Emitter::Block phases[] = {first, second};

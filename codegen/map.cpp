@@ -91,7 +91,7 @@ class Map {
   }
 
   // The space is cut into units: positions along the outermost loops and, if these are few, pieces
-  // of the run along the lanes. Each worker takes a stretch of them.
+  // of the run along the lanes. Workers take them as they come free.
   void units() {
     if (tiled_.axis.valid()) return tiles();
     std::size_t decoded = 0;
@@ -105,8 +105,7 @@ class Map {
       piece = (piece + step - 1) / step * step;
       pieces = (lane_.extent + piece - 1) / piece;
     }
-    const auto [from, to] = e_.share(count * pieces);
-    e_.loop(from, to, 1, [&](llvm::Value* unit) {
+    e_.take(count * pieces, [&](llvm::Value* unit) {
       llvm::Value *index = unit, *lo = e_.i64(0), *hi = e_.i64(lane_.extent);
       if (pieces > 1) {
         index = e_.ir.CreateUDiv(unit, e_.i64(pieces));
@@ -124,8 +123,7 @@ class Map {
   void tiles() {
     const std::int64_t count = outer_.back().extent,
                        pieces = (lane_.extent + tiled_run - 1) / tiled_run;
-    const auto [from, to] = e_.share(product(outer_) * pieces);
-    e_.loop(from, to, 1, [&](llvm::Value* unit) {
+    e_.take(product(outer_) * pieces, [&](llvm::Value* unit) {
       llvm::Value* rest = e_.ir.CreateUDiv(unit, e_.i64(count));
       llvm::Value* lo = e_.mul(e_.ir.CreateURem(rest, e_.i64(pieces)), tiled_run);
       llvm::Value* outer = e_.mul(e_.ir.CreateUDiv(rest, e_.i64(pieces)), count);

@@ -135,6 +135,8 @@ class Emitter {
   // holds up the others for a unit at most. State as of loop().
   std::vector<llvm::Value*> take(std::int64_t units, std::int64_t grain,
                                  std::span<llvm::Value* const> first, Carry body);
+  // Without state, a 64th of all at a time or a unit.
+  void take(std::int64_t units, Body body);
 
   // ---- functions beside the entry, internal and never inlined, void; `body` gets the arguments
   llvm::Function* function(std::string_view name, std::span<llvm::Type* const> parameters,

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "codegen/module.h"
 
 namespace gradc {
@@ -350,6 +352,14 @@ std::vector<llvm::Value*> Emitter::take(std::int64_t units, std::int64_t grain,
     return now;
   };
   return loop(i64(0), workers, 1, first, share_of);
+}
+
+void Emitter::take(std::int64_t units, Body body) {
+  take(units, std::max<std::int64_t>((units + 63) / 64, 1), {},
+       [&](llvm::Value* i, std::span<llvm::Value* const>) {
+         body(i);
+         return std::vector<llvm::Value*>();
+       });
 }
 
 }  // namespace gradc

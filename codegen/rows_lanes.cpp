@@ -154,8 +154,7 @@ void emit_row_by_row(RowsKernel& k, const Dimension& lane) {
   if (way.straight() || saved_bytes(k, way.saved_elements()) > most_saved_bytes)
     k.plan = plan_rows(e, false);
   e.out.local_bytes = saved_bytes(k, way.saved_elements());
-  const auto [from, to] = e.share(k.rows);
-  e.loop(from, to, 1, [&](llvm::Value* row) { way.row(row); });
+  e.take(k.rows, [&](llvm::Value* row) { way.row(row); });
 }
 
 }  // namespace gradc
