@@ -54,6 +54,7 @@ class Product {
   }
   void lay_out_scratch() {
     tile_ = scratch(c_.rows * c_.width);
+    if (c_.crossed) across_ = scratch(c_.rows * c_.width);
     if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc);
     if (!c_.direct_b) panels_b_ = scratch(c_.nc * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
@@ -108,7 +109,14 @@ class Product {
     else
       pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, "pack_b");
     if (!c_.direct_b) plan_ahead(strides);
-    micro_ = emit_micro(e_, c_, strides);
+    if (!c_.crossed) {
+      micro_ = emit_micro(e_, c_, strides);
+      return;
+    }
+    Contraction exchanged = c_;
+    exchanged.direct_a = true;
+    micro_ = emit_micro(e_, exchanged,
+                        {.a_row = levels_of(e_, c_.n, c_.b.buffer).back().stride, .a_k = 1, .b_k = c_.rows});
   }
 
   std::int64_t elements_a_step() const { return c_.pairs ? 2 : 1; }
@@ -208,6 +216,10 @@ class Product {
     const auto run = [&](llvm::Value* to, llvm::Value* pitch) {
       llvm::Value* fresh =
           e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
+      if (c_.crossed) {
+        e_.ir.CreateCall(micro_, {b, a, across_, e_.i64(c_.rows), count, fresh});
+        return turn_across(to);
+      }
       std::vector<llvm::Value*> arguments{a, b, to, pitch, count, fresh};
       if (fetches_next_) {
         const auto [from, turns] = next_panel(at);
@@ -246,6 +258,16 @@ class Product {
     llvm::Value* whole = e_.ir.CreateAnd(e_.ir.CreateICmpEQ(rows, e_.i64(c_.rows)),
                                          e_.ir.CreateICmpEQ(columns, e_.i64(c_.width)));
     e_.when(whole, straight, [&] { through(tile_); });
+  }
+
+  // A square tile that was computed with columns down and rows across.
+  void turn_across(llvm::Value* to) {
+    std::vector<llvm::Value*> tile;
+    for (int r = 0; r < c_.rows; ++r)
+      tile.push_back(e_.load(e_.at(across_, e_.i64(std::int64_t{r} * c_.width), c_.dtype), c_.dtype, c_.lanes));
+    transpose(e_, tile);
+    for (int r = 0; r < c_.rows; ++r)
+      e_.store(tile[static_cast<std::size_t>(r)], e_.at(to, e_.i64(std::int64_t{r} * c_.width), c_.dtype), c_.dtype, c_.lanes);
   }
 
   // The share of the next panel of b that comes with this tile, and for how many turns.
@@ -390,7 +412,7 @@ class Product {
   bool fetches_next_ = false, ahead_rows_ = false, alone_ = false;
   std::int64_t ahead_share_ = 0, ahead_turns_ = 0;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
-  llvm::Value *tile_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
+  llvm::Value *tile_ = nullptr, *across_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
   std::vector<llvm::Value*> parts_;  // by total: of each tile
   llvm::Value* packs_ = nullptr;  // i1: this unit finds other columns of b packed, or none
   llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;

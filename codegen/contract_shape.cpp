@@ -130,9 +130,12 @@ void choose_units(const Emitter& e, Contraction& c) {
   const std::int64_t batch = std::max<std::int64_t>(c.batch.extent, 1),
                      products = std::max<std::int64_t>(m * n * c.k.extent, 1),
                      wanted = std::clamp<std::int64_t>(products >> 18, 1, parts(64, batch));
-  // Eight tiles of rows meet a panel of b at least, which is fetched and packed for them.
+  // At least `least` rows, and if all units are few then an even number of them.
   const auto rows_of = [&](std::int64_t units, std::int64_t least) {
-    return round_up(parts(m, std::clamp<std::int64_t>(m / least, 1, units)), c.rows);
+    std::int64_t down = std::clamp<std::int64_t>(m / least, 1, units);
+    const std::int64_t all = batch * parts(n, c.nc) * down;
+    if (all % 2 != 0 && all < 16 && wanted > 1 && m >= 4 * c.rows) down += down == 1 ? 1 : -1;
+    return round_up(parts(m, down), c.rows);
   };
   if (c.direct_a) {
     // All of a streams by for every unit of columns: a single panel while the L2 has it, more from
@@ -155,7 +158,45 @@ void choose_units(const Emitter& e, Contraction& c) {
     c.mb = std::min(c.mb, std::max(round_down((std::int64_t{4} << 20) / (c.nc * size), c.rows), std::int64_t{c.rows}));
   c.mc = std::min(c.mc, c.mb);
   c.grain = std::clamp<std::int64_t>((std::int64_t{1} << 17) / products, 1, parts(batch, 16));
-  if (std::getenv("DBGC")) fprintf(stderr,"DBG %s b%ld m%ld n%ld k%ld R%d V%d kc%ld mc%ld nc%ld mb%ld kb%ld da%d db%d dc%d grain%ld pairs%d\n", e.out.symbol.c_str(), c.batch.extent,c.m.extent,c.n.extent,c.k.extent,c.rows,c.vectors,c.kc,c.mc,c.nc,c.mb,c.k_blocks,c.direct_a,c.direct_b,c.direct_c,c.grain,c.pairs);
+}
+
+// A step of a recurrence has a few rows, for which b would be packed anew at every step: it is read in
+// place where a tile goes evenly into its columns, or, where its k is contiguous, across.
+void choose_for_few_rows(const Emitter& e, Contraction& c) {
+  const std::int64_t m = c.m.extent, n = c.n.extent;
+  const std::vector<Level> lies = levels_of(e, c.n, c.b.buffer),
+                           along = levels_of(e, c.k, c.b.buffer);
+  if (m > 16 || m < 2 || c.pairs || !c.b.casts.empty() || stored_dtype(e, c.b) != c.dtype ||
+      along.size() != 1)
+    return;
+  if (along[0].stride == 1 && lies.back().stride != 1) {
+    c.crossed = m <= c.lanes && 2 * m > c.lanes && c.lanes >= 8 && n % c.lanes == 0 &&
+                even(lies, c.lanes) && c.k_blocks == 1 && c.k.extent > 0;
+    if (!c.crossed) return;
+    c.rows = c.lanes;
+    c.vectors = 1;
+    c.width = c.lanes;
+    c.mc = c.rows;
+    c.direct_a = c.direct_c = false;
+    c.direct_b = true;
+    return;
+  }
+  if (lies.back().stride != 1) return;
+  const int free = e.target.registers - e.target.registers / 8;
+  double least = 1e9;  // products and loads for a step of k, a vector of columns
+  for (int rows = 4; rows <= 16; ++rows)
+    for (int vectors = 1; vectors <= 4; ++vectors) {
+      const double work = static_cast<double>(parts(m, rows)) *
+                          (rows * vectors + 0.5 * (rows + vectors)) / vectors;
+      if (rows * vectors < 8 || rows * vectors + vectors > free || rows > m ||
+          parts(m, rows) > 2 || n % (vectors * c.lanes) != 0 || work >= least)
+        continue;
+      least = work;
+      c.rows = rows;
+      c.vectors = vectors;
+      c.width = static_cast<std::int64_t>(vectors) * c.lanes;
+    }
+  c.mc = std::max<std::int64_t>(round_down(c.mc, c.rows), c.rows);
 }
 
 void choose_blocks(const Emitter& e, Contraction& c) {
@@ -176,6 +217,9 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   const std::int64_t column = c.kc * size;
   c.mc = std::clamp(round_down(e.target.l2_bytes / 4 / column, c.rows), std::int64_t{c.rows},
                     round_up(m, c.rows));
+
+  choose_for_few_rows(e, c);
+  if (c.crossed) return choose_units(e, c);
 
   // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
   // they lie; pairs must be neighbours. The last rows then overlap those before them

@@ -217,6 +217,17 @@ TEST_CASE("few products over many batches run along the batch") {
   }
 }
 
+TEST_CASE("of a few rows the other operand is read in place, across where its k is contiguous") {
+  for (const Target& target : runnable_targets())
+    for (std::int64_t m : {5, 8, 9, 13, 16}) {
+      check({"mk", "nk", "mn", {{'m', m}, {'k', 37}, {'n', 96}}}, target, {2});
+      check({"mk", "kn", "mn", {{'m', m}, {'k', 37}, {'n', 128}}}, target, {3});
+      check({"bmk", "bnk", "bmn", {{'b', 3}, {'m', m}, {'k', 20}, {'n', 32}}, "mbk", "nbk", "", DType::f32, 3},
+            target, {2});
+      check({"mk", "hnk", "mhn", {{'m', m}, {'k', 18}, {'h', 4}, {'n', 48}}, "km", "nhk", "hmn"}, target, {1});
+    }
+}
+
 TEST_CASE("a long k is added in blocks without a change of bits") {
   for (const Target& target : runnable_targets()) {
     check({"mk", "kn", "mn", {{'m', 21}, {'k', 2500}, {'n', 55}}}, target);

@@ -213,7 +213,7 @@ std::vector<Array> Execution::run(const std::vector<Array>& arguments, int worke
   const Fenced shared = scratch(compiled_.shared_bytes);
   std::vector<Fenced> local;
   for (int w = 0; w < workers; ++w) local.push_back(scratch(compiled_.local_bytes));
-  // Of two workers each finds the other's share taken and does its own; of three the first takes all.
+  // Of two workers each finds the other's share taken; of three the first finds nothing taken.
   constexpr std::int64_t all = std::int64_t{1} << 40;
   for (int phase = 0; phase < compiled_.phases; ++phase) {
     std::vector<Taken> taken(static_cast<std::size_t>(workers));

@@ -34,7 +34,7 @@ class Execution {
   Execution(const Program& program, KernelInstance instance, const Target& target);
   // Runs on arguments (row-major by their types) and gives the results likewise. Results that alias
   // an argument start with its elements. `workers` run one after the other, last first, in every
-  // phase.
+  // phase: of two each does its own share, of more the first to run takes those of all.
   std::vector<Array> run(const std::vector<Array>& arguments, int workers);
   const Compiled& compiled() const { return compiled_; }
   // Of the last run: tiles of scores that were computed, and all (Compiled::tiles_at).
