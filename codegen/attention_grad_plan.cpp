@@ -17,16 +17,11 @@ constexpr std::int64_t most_small = std::int64_t{1} << 20;
 // elements.
 constexpr std::int64_t few_outer = 4, most_slots = std::int64_t{1} << 24;
 
-const Op* definition(const Function& f, ValueId v) {
-  const OpId o = f.value(v).def;
-  return o.valid() ? &f.op(o) : nullptr;
-}
-
 // The exponential whose operand is x − …, x being a select with −∞: the recomputed weights.
 std::vector<Condition> find_conditions(const Function& f, AxisId keys, ValueId& weight) {
   for (OpId o : f.body().ops) {
     const Op& op = f.op(o);
-    const Op* centred = op.code == Opcode::exp_ ? definition(f, op.operands[0]) : nullptr;
+    const Op* centred = op.code == Opcode::exp_ ? f.definition(op.operands[0]) : nullptr;
     if (centred == nullptr || centred->code != Opcode::sub_) continue;
     if (!f.type(centred->operands[0]).axes.contains(keys)) continue;
     std::vector<Condition> found = conditions_of(f, centred->operands[0]);

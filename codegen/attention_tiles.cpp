@@ -11,14 +11,9 @@ namespace {
 std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
 std::int64_t parts(std::int64_t x, std::int64_t of) { return (x + of - 1) / of; }
 
-const Op* definition(const Function& f, ValueId v) {
-  const OpId o = f.value(v).def;
-  return o.valid() ? &f.op(o) : nullptr;
-}
-
 bool is_lowest(const Function& f, ValueId v) {
-  const Op* op = definition(f, v);
-  while (op != nullptr && op->code == Opcode::expand_) op = definition(f, op->operands[0]);
+  const Op* op = f.definition(v);
+  while (op != nullptr && op->code == Opcode::expand_) op = f.definition(op->operands[0]);
   return op != nullptr && op->code == Opcode::constant_ && is_real(f.type(v).dtype) &&
          op->attr.real == -std::numeric_limits<double>::infinity();
 }
@@ -37,7 +32,7 @@ int rows_of(const Emitter& e, int vectors) {
 std::vector<Condition> conditions_of(const Function& f, ValueId x) {
   std::vector<Condition> out;
   for (;;) {
-    const Op* op = definition(f, x);
+    const Op* op = f.definition(x);
     if (op == nullptr) return out;
     if (op->code == Opcode::expand_ || op->code == Opcode::stop_) {
       x = op->operands[0];
@@ -217,7 +212,7 @@ RowValues::RowValues(Emitter& e, const Scores& s, const std::vector<ValueId>& ro
   const auto need = [&](ValueId v) {
     if (seen[v.index]) return;
     seen[v.index] = 1;
-    const Op* op = definition(f, v);
+    const Op* op = f.definition(v);
     if (op != nullptr && op->code == Opcode::constant_) return;
     if (axes.contains_all(f.type(v).axes))
       values_.push_back(v);
@@ -226,7 +221,7 @@ RowValues::RowValues(Emitter& e, const Scores& s, const std::vector<ValueId>& ro
   };
   for (ValueId v : roots) need(v);
   while (!stack.empty()) {
-    const Op* op = definition(f, stack.back());
+    const Op* op = f.definition(stack.back());
     stack.pop_back();
     const Kind kind = facts(op->code).kind;
     // Of an address operation only the index is a value; its tensors are read elsewhere.

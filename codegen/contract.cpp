@@ -37,7 +37,8 @@ class Product {
     e_.take(c_.batch.extent * across * down, c_.grain, nothing,
             [&](llvm::Value* unit, std::span<llvm::Value* const> packed) {
               llvm::Value* columns = down == 1 ? unit : e_.ir.CreateUDiv(unit, e_.i64(down));
-              llvm::Value* batch = across == 1 ? columns : e_.ir.CreateUDiv(columns, e_.i64(across));
+              llvm::Value* batch =
+                  across == 1 ? columns : e_.ir.CreateUDiv(columns, e_.i64(across));
               packs_ = c_.k_blocks > 1 ? static_cast<llvm::Value*>(e_.ir.getTrue())
                                        : e_.ir.CreateICmpNE(columns, packed[0]);
               product(batch, e_.ir.CreateSub(unit, e_.mul(columns, down)),
@@ -109,14 +110,12 @@ class Product {
     else
       pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, "pack_b");
     if (!c_.direct_b) plan_ahead(strides);
-    if (!c_.crossed) {
-      micro_ = emit_micro(e_, c_, strides);
-      return;
+    Contraction seen = c_;
+    if (c_.crossed) {
+      seen.direct_a = true;
+      strides = {.a_row = levels_of(e_, c_.n, c_.b.buffer).back().stride, .a_k = 1, .b_k = c_.rows};
     }
-    Contraction exchanged = c_;
-    exchanged.direct_a = true;
-    micro_ = emit_micro(e_, exchanged,
-                        {.a_row = levels_of(e_, c_.n, c_.b.buffer).back().stride, .a_k = 1, .b_k = c_.rows});
+    micro_ = emit_micro(e_, seen, strides);
   }
 
   std::int64_t elements_a_step() const { return c_.pairs ? 2 : 1; }
@@ -262,18 +261,22 @@ class Product {
 
   // A square tile that was computed with columns down and rows across.
   void turn_across(llvm::Value* to) {
-    std::vector<llvm::Value*> tile;
-    for (int r = 0; r < c_.rows; ++r)
-      tile.push_back(e_.load(e_.at(across_, e_.i64(std::int64_t{r} * c_.width), c_.dtype), c_.dtype, c_.lanes));
+    const auto row = [&](llvm::Value* base, std::size_t r) {
+      return e_.at(base, e_.i64(static_cast<std::int64_t>(r) * c_.width), c_.dtype);
+    };
+    std::vector<llvm::Value*> tile(static_cast<std::size_t>(c_.rows));
+    for (std::size_t r = 0; r < tile.size(); ++r)
+      tile[r] = e_.load(row(across_, r), c_.dtype, c_.lanes);
     transpose(e_, tile);
-    for (int r = 0; r < c_.rows; ++r)
-      e_.store(tile[static_cast<std::size_t>(r)], e_.at(to, e_.i64(std::int64_t{r} * c_.width), c_.dtype), c_.dtype, c_.lanes);
+    for (std::size_t r = 0; r < tile.size(); ++r)
+      e_.store(tile[r], row(to, r), c_.dtype, c_.lanes);
   }
 
   // The share of the next panel of b that comes with this tile, and for how many turns.
   std::pair<llvm::Value*, llvm::Value*> next_panel(const At& at) {
     llvm::Value* next = e_.add(at.jj, c_.width);
-    llvm::Value* tile = e_.ir.CreateUDiv(alone_ ? at.r : e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
+    llvm::Value* row = alone_ ? at.r : e_.ir.CreateSub(at.r, at.i);
+    llvm::Value* tile = e_.ir.CreateUDiv(row, e_.i64(c_.rows));
     llvm::Value* done = e_.mul(tile, ahead_share_);
     llvm::Value *n = next, *k = e_.mul(at.k, elements_a_step());
     (ahead_rows_ ? k : n) = e_.add(ahead_rows_ ? k : n, done);
@@ -309,7 +312,8 @@ class Product {
     return point;
   }
 
-  // Asks for what the epilogue of a tile reads and writes, before the tile is computed.
+  // Asks for what the epilogue of a tile reads and writes: into the L2 before the tile is computed,
+  // into the L1 behind it, since the panel of b streams through there meanwhile.
   void fetch_behind(llvm::Value* m, llvm::Value* rows, llvm::Value* n, bool near) {
     std::vector<int> fetched;
     for (int b = 0; b < e_.buffer_count(); ++b) {
@@ -332,7 +336,8 @@ class Product {
         const DType dtype = e_.buffer_type(b).dtype;
         const std::int64_t line = 64 / bytes(dtype);
         for (std::int64_t j = 0; j < c_.width; j += line)
-          e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count(), near);
+          e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count(),
+                      near);
       }
     });
   }
@@ -343,8 +348,8 @@ class Product {
     return c_.width % two == 0 && c_.n.extent % two == 0 ? two : c_.lanes;
   }
 
-  // What stands behind the contraction, for the part of a tile that exists, vector by vector; sums for totals
-  // stay in registers.
+  // What stands behind the contraction, for the part of a tile that exists, vector by vector; sums
+  // for totals stay in registers.
   void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
                 llvm::Value* columns) {
     using State = std::vector<llvm::Value*>;
@@ -412,7 +417,8 @@ class Product {
   bool fetches_next_ = false, ahead_rows_ = false, alone_ = false;
   std::int64_t ahead_share_ = 0, ahead_turns_ = 0;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
-  llvm::Value *tile_ = nullptr, *across_ = nullptr, *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
+  llvm::Value *tile_ = nullptr, *across_ = nullptr;  // across_: a tile that is to be transposed
+  llvm::Value *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
   std::vector<llvm::Value*> parts_;  // by total: of each tile
   llvm::Value* packs_ = nullptr;  // i1: this unit finds other columns of b packed, or none
   llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;

@@ -42,12 +42,13 @@ struct Contraction {
   // Register tile: rows × vectors of accumulators; width = vectors · lanes columns.
   int rows = 8, vectors = 3;
   std::int64_t width = 48;
-  // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows × nc columns of one product, `grain` at a
-  // time, rows first; their partial sums and the packed columns of b are what a worker holds.
+  // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows × nc columns of one product,
+  // `grain` at a time, rows first; their partial sums and the packed columns of b are what a worker
+  // holds.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
   bool direct_a = false, direct_b = false;  // read in place rather than packed
-  // Few rows against a b whose k is contiguous: b is read in place by rows and a's packed rows lie along the
-  // lanes; the tile is transposed behind it.
+  // Few rows against a b whose k is contiguous: b is read in place by rows and a's packed rows lie
+  // along the lanes; the tile is transposed behind it.
   bool crossed = false;
   bool direct_c = false;  // whole tiles are written by the microkernel itself
   std::int64_t grain = 1;

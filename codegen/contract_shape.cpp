@@ -141,27 +141,32 @@ void choose_units(const Emitter& e, Contraction& c) {
     // All of a streams by for every unit of columns: a single panel while the L2 has it, more from
     // farther away.
     const std::int64_t a_bytes = m * c.k.extent * bytes(stored_dtype(e, c.a));
-    const std::int64_t together = a_bytes <= 2 * e.target.l2_bytes ? 1 : a_bytes <= std::int64_t{16} << 20 ? 2 : 8;
+    const std::int64_t together = a_bytes <= 2 * e.target.l2_bytes       ? 1
+                                  : a_bytes <= (std::int64_t{16} << 20) ? 2
+                                                                        : 8;
     c.nc = std::min({most, together * c.width, parts(panels, 2) * c.width});
-    c.mb = rows_of(c.k_blocks > 1 ? 1 : parts(wanted, parts(n, c.nc)), (c.nc > c.width ? 16 : 8) * c.rows);
+    c.mb = rows_of(c.k_blocks > 1 ? 1 : parts(wanted, parts(n, c.nc)),
+                   (c.nc > c.width ? 16 : 8) * c.rows);
   } else {
     // Packing a for every unit of columns against packing all of b by every worker.
-    const auto mine = [](std::int64_t extent, std::int64_t unit) {
-      return static_cast<double>(parts(parts(extent, unit), 2) * unit);
+    const auto shared = [](std::int64_t extent, std::int64_t unit, std::int64_t other) {
+      const double mine = static_cast<double>(parts(parts(extent, unit), 2) * unit),
+                   all = static_cast<double>(other);
+      return mine * (all + 5) + 5 * all;
     };
-    const double by_columns = mine(n, c.width) * (static_cast<double>(m) + 5) + 5.0 * static_cast<double>(m),
-                 by_rows = mine(m, c.rows) * (static_cast<double>(n) + 5) + 5.0 * static_cast<double>(n);
-    c.nc = std::min(most, by_columns < by_rows ? parts(panels, 2) * c.width : panels * c.width);
+    const bool by_columns = shared(n, c.width, m) < shared(m, c.rows, n);
+    c.nc = std::min(most, (by_columns ? parts(panels, 2) : panels) * c.width);
     c.mb = rows_of(parts(wanted, parts(n, c.nc)), c.k_blocks > 1 ? 192 : 8 * c.rows);
   }
   if (c.k_blocks > 1)
-    c.mb = std::min(c.mb, std::max(round_down((std::int64_t{4} << 20) / (c.nc * size), c.rows), std::int64_t{c.rows}));
+    c.mb = std::min(c.mb, std::max(round_down((std::int64_t{4} << 20) / (c.nc * size), c.rows),
+                                   std::int64_t{c.rows}));
   c.mc = std::min(c.mc, c.mb);
   c.grain = std::clamp<std::int64_t>((std::int64_t{1} << 17) / products, 1, parts(batch, 16));
 }
 
-// A step of a recurrence has a few rows, for which b would be packed anew at every step: it is read in
-// place where a tile goes evenly into its columns, or, where its k is contiguous, across.
+// A step of a recurrence has a few rows, for which b would be packed anew at every step: it is read
+// in place where a tile goes evenly into its columns, or, where its k is contiguous, across.
 void choose_for_few_rows(const Emitter& e, Contraction& c) {
   const std::int64_t m = c.m.extent, n = c.n.extent;
   const std::vector<Level> lies = levels_of(e, c.n, c.b.buffer),

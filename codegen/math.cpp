@@ -66,7 +66,8 @@ llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {
 llvm::Value* emit_one_plus_tanh(Emitter& e, llvm::Value* x) {
   const Lanes v(e, x);
   // 2/exp(87.5) is 2⁻¹²⁵·²; beyond 17 nothing is left of the exponential.
-  const Exponent t = split_exponent(v, v.at_least(v.at_most(v.mul(x, v.f(-2)), v.f(87.5)), v.f(-40)));
+  llvm::Value* y = v.at_least(v.at_most(v.mul(x, v.f(-2)), v.f(87.5)), v.f(-40));
+  const Exponent t = split_exponent(v, y);
   llvm::Value* scale = v.power_of_two(t.n);
   return e.ir.CreateFDiv(v.f(2), v.fma(t.p, scale, v.add(scale, v.f(1))));
 }

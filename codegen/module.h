@@ -128,11 +128,12 @@ class Emitter {
   // In the entry, at its end: block k runs in phase k. Sets out.phases.
   void in_phases(std::span<const Block> blocks);
   // This worker's part [lo, hi) of 0 … units − 1: contiguous, sizes differ by at most one.
-  std::pair<llvm::Value*, llvm::Value*> share(llvm::Value* units);
-  std::pair<llvm::Value*, llvm::Value*> share(std::int64_t units) { return share(i64(units)); }
-  // Units 0 … units − 1, each by one of the workers: this one takes those of its share in order, `grain` at a
-  // time, then what others have not begun of theirs, so that a worker that was kept from running for a while
-  // holds up the others for a unit at most. State as of loop().
+  std::pair<llvm::Value*, llvm::Value*> share(std::int64_t units) {
+    return share(i64(units), worker);
+  }
+  // Units 0 … units − 1, each by one of the workers: this one takes those of its share in order,
+  // `grain` at a time, then what others have not begun of theirs, so that a worker that was kept
+  // from running for a while holds up the others for a unit at most. State as of loop().
   std::vector<llvm::Value*> take(std::int64_t units, std::int64_t grain,
                                  std::span<llvm::Value* const> first, Carry body);
   // Without state, a 64th of all at a time or a unit.
@@ -152,6 +153,7 @@ class Emitter {
   Result<std::string> assembly();
 
  private:
+  std::pair<llvm::Value*, llvm::Value*> share(llvm::Value* units, llvm::Value* whose);
   void set_attributes(llvm::Function* f);
   Result<Done> emit(llvm::raw_pwrite_stream& to, bool as_text);
   std::unique_ptr<llvm::TargetMachine> machine_;

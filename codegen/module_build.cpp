@@ -300,11 +300,11 @@ void Emitter::in_phases(std::span<const Block> blocks) {
   ir.SetInsertPoint(end);
 }
 
-std::pair<llvm::Value*, llvm::Value*> Emitter::share(llvm::Value* units) {
+std::pair<llvm::Value*, llvm::Value*> Emitter::share(llvm::Value* units, llvm::Value* whose) {
   const auto bound = [&](llvm::Value* w) {
     return ir.CreateUDiv(ir.CreateMul(units, w, "", true, true), workers);
   };
-  return {bound(worker), bound(add(worker, 1))};
+  return {bound(whose), bound(add(whose, 1))};
 }
 
 std::vector<llvm::Value*> Emitter::take(std::int64_t units, std::int64_t grain,
@@ -315,11 +315,8 @@ std::vector<llvm::Value*> Emitter::take(std::int64_t units, std::int64_t grain,
     llvm::Value* whose = add(worker, turn);
     llvm::Value* around = ir.CreateSub(whose, workers);
     whose = ir.CreateSelect(ir.CreateICmpSGE(around, i64(0)), around, whose);
-    const auto bound = [&](llvm::Value* w) {
-      return ir.CreateUDiv(ir.CreateMul(i64(grains), w, "", true, true), workers);
-    };
-    llvm::Value *lo = bound(whose), *hi = bound(add(whose, 1));
-    llvm::Value* counter = ir.CreateGEP(ir.getInt8Ty(), taken, mul(whose, 64));
+    const auto [lo, hi] = share(i64(grains), whose);
+    llvm::Value* counter = ir.CreateGEP(ir.getInt8Ty(), taken, mul(whose, sizeof(Taken)));
 
     llvm::Function* f = ir.GetInsertBlock()->getParent();
     llvm::BasicBlock* before = ir.GetInsertBlock();

@@ -26,12 +26,8 @@ bool is_address_op(Opcode code) {
 
 namespace {
 
-const Op* definition(const Emitter& e, ValueId v) {
-  const OpId def = e.kernel.value(v).def;
-  return def.valid() ? &e.kernel.op(def) : nullptr;
-}
 bool is_read(const Emitter& e, ValueId v) {
-  const Op* op = definition(e, v);
+  const Op* op = e.kernel.definition(v);
   return op == nullptr || is_address_op(op->code);
 }
 
@@ -69,7 +65,7 @@ Space::Space(const Emitter& e, std::span<const ValueId> roots)
   while (!pending.empty()) {
     const ValueId v = pending.back();
     pending.pop_back();
-    const Op* op = definition(e, v);
+    const Op* op = e.kernel.definition(v);
     const AxisList& axes = e.kernel.type(v).axes;
     if (is_read(e, v)) {
       std::vector<Form> forms(n, Form(n));
@@ -117,7 +113,7 @@ void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<
       if (forms[a.index].coefficient[k] != 0 || forms[a.index].irregular[k]) pinned_[k] = true;
   };
   for (;;) {
-    const Op* op = definition(e_, v);
+    const Op* op = e_.kernel.definition(v);
     if (op == nullptr) break;
     const Attr& a = op->attr;
     const auto at = [&](AxisId x) -> Form& { return forms[x.index]; };

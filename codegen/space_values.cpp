@@ -6,17 +6,12 @@
 namespace gradc {
 namespace {
 
-const Op* definition(const Emitter& e, ValueId v) {
-  const OpId def = e.kernel.value(v).def;
-  return def.valid() ? &e.kernel.op(def) : nullptr;
-}
-
 // Operands that are evaluated at the same point as the operation: all of an elementwise one, index
 // and run-time scalars of address operations, of the whole chain of them.
 void operands_here(const Emitter& e, ValueId v, std::vector<ValueId>& out) {
   std::vector<ValueId> chain{v};
   while (!chain.empty()) {
-    const Op* op = definition(e, chain.back());
+    const Op* op = e.kernel.definition(chain.back());
     const bool first = chain.back() == v;
     chain.pop_back();
     if (op == nullptr) continue;
@@ -44,7 +39,7 @@ std::vector<ValueId> invariant_values(const Emitter& e, std::span<const ValueId>
     pending.pop_back();
     if (met[v.index]) continue;
     met[v.index] = true;
-    const Op* op = definition(e, v);
+    const Op* op = e.kernel.definition(v);
     if (op != nullptr && op->code == Opcode::constant_) continue;
     const AxisList& axes = e.kernel.type(v).axes;
     if (std::none_of(inner.begin(), inner.end(),
@@ -65,7 +60,7 @@ int work(const Emitter& e, std::span<const ValueId> roots) {
     pending.pop_back();
     if (met[v.index]) continue;
     met[v.index] = true;
-    const Op* op = definition(e, v);
+    const Op* op = e.kernel.definition(v);
     total += op == nullptr ? 1 : std::max(facts(op->code).cost, is_address_op(op->code) ? 1 : 0);
     operands_here(e, v, pending);
   }

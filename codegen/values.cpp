@@ -78,47 +78,44 @@ llvm::Value* Values::get(ValueId v) {
   return known_[v.index];
 }
 
-// GELU, sigmoid and their derivatives are made of 1 + t and 1 − t·t, t = tanh x. Where t is for nothing
-// else, 1 + t is one exponential without the polynomial that tanh has near 0, exact where x is far below
-// 0; and 1 − t·t is (1 + t)(1 − t).
+// GELU, sigmoid and their derivatives are made of 1 + t and 1 − t·t, t = tanh x. Where t is for
+// nothing else, 1 + t is one exponential without the polynomial that tanh has near 0, exact where x
+// is far below 0; and 1 − t·t is (1 + t)(1 − t).
 Values::Form Values::other_form(ValueId v) const {
   const Function& k = e_.kernel;
-  const auto op_of = [&](ValueId x) {
-    const OpId def = k.value(x).def;
-    return def.valid() ? &k.op(def) : nullptr;
-  };
-  const Op* const op = op_of(v);
+  const Op* const op = k.definition(v);
   if (op == nullptr || (op->code != Opcode::add_ && op->code != Opcode::sub_) ||
-      (k.type(v).dtype != DType::f32 && k.type(v).dtype != DType::bf16))
+      k.type(v).dtype != DType::f32)
     return {};
-  const auto is_one = [&](ValueId x) {
-    const Op* o = op_of(x);
-    return o != nullptr && o->code == Opcode::constant_ && o->attr.real == 1;
+  const auto find = [&](ValueId x, Opcode code) {
+    const Op* const found = k.definition(x);
+    return found != nullptr && found->code == code ? found : nullptr;
   };
-  const auto is = [&](ValueId x, Opcode code) { return op_of(x) != nullptr && op_of(x)->code == code; };
+  const auto is_one = [&](ValueId x) {
+    const Op* const constant = find(x, Opcode::constant_);
+    return constant != nullptr && constant->attr.real == 1;
+  };
   const auto is_square = [&](const Op& o) {
     return o.code == Opcode::mul_ && o.operands[0] == o.operands[1];
   };
-  ValueId tanh;
+  ValueId tanh = op->operands[is_one(op->operands[0]) ? 1 : 0];
   if (op->code == Opcode::add_) {
-    for (int side : {0, 1})
-      if (is_one(op->operands[static_cast<std::size_t>(side)]) &&
-          is(op->operands[static_cast<std::size_t>(1 - side)], Opcode::tanh_))
-        tanh = op->operands[static_cast<std::size_t>(1 - side)];
-  } else if (is_one(op->operands[0]) && is(op->operands[1], Opcode::mul_) &&
-             is_square(*op_of(op->operands[1])) &&
-             is(op_of(op->operands[1])->operands[0], Opcode::tanh_)) {
-    tanh = op_of(op->operands[1])->operands[0];
+    if (!is_one(op->operands[0]) && !is_one(op->operands[1])) return {};
+  } else {
+    const Op* const square = find(op->operands[1], Opcode::mul_);
+    if (!is_one(op->operands[0]) || square == nullptr || !is_square(*square)) return {};
+    tanh = square->operands[0];
   }
-  if (!tanh.valid() || known_[tanh.index] != nullptr) return {};
+  const Op* const function = find(tanh, Opcode::tanh_);
+  if (function == nullptr || known_[tanh.index] != nullptr) return {};
   // All that tanh is for must be such a form.
   const std::vector<ValueId>& results = k.body().results;
   const auto alone = [&](ValueId x, auto&& serves) {
     return std::find(results.begin(), results.end(), x) == results.end() &&
            std::all_of(k.body().ops.begin(), k.body().ops.end(), [&](OpId o) {
-             const Op& user = k.op(o);
-             return std::find(user.operands.begin(), user.operands.end(), x) == user.operands.end() ||
-                    serves(user);
+             const auto& operands = k.op(o).operands;
+             return std::find(operands.begin(), operands.end(), x) == operands.end() ||
+                    serves(k.op(o));
            });
   };
   const bool all = alone(tanh, [&](const Op& user) {
@@ -129,7 +126,7 @@ Values::Form Values::other_form(ValueId v) const {
   });
   if (!all) return {};
   return {op->code == Opcode::add_ ? &Values::one_plus_tanh : &Values::one_minus_tanh_squared,
-          op_of(tanh)->operands[0]};
+          function->operands[0]};
 }
 
 llvm::Value* Values::one_plus_tanh(ValueId x) {

@@ -9,12 +9,8 @@
 namespace gradc {
 namespace {
 
-const Op* def(const Function& f, ValueId v) {
-  const OpId o = f.value(v).def;
-  return o.valid() ? &f.op(o) : nullptr;
-}
 const Op* def(const Function& f, ValueId v, Opcode code) {
-  const Op* op = def(f, v);
+  const Op* op = f.definition(v);
   return op != nullptr && op->code == code ? op : nullptr;
 }
 bool is_number(const Function& f, ValueId v, double x) {
@@ -77,7 +73,7 @@ std::string roles_of(const Function& f, const Op& score, AxisId& keys, AxisList&
 
 ValueId argument_of(const Function& f, const Region& region, ValueId operand) {
   if (in_region(region, operand)) return operand;
-  const Op* op = def(f, operand);
+  const Op* op = f.definition(operand);
   return op != nullptr && is_argument_cast(region, *op) ? op->operands[0] : ValueId{};
 }
 
@@ -231,7 +227,7 @@ std::string attention_form(const Function& f, const Region& region, AttentionFor
       if (part[v.index] == of_score || part[v.index] == inside)
         return "what follows the softmax reads scores";
   }
-  const Op* result = region.results.empty() ? nullptr : def(f, region.results[0]);
+  const Op* result = region.results.empty() ? nullptr : f.definition(region.results[0]);
   if (result == nullptr || (region.results[0] != a.out &&
                             (result->code != Opcode::cast_ || result->operands[0] != a.out)))
     return "its first result is not the weighted sum";
@@ -256,7 +252,7 @@ std::string attention_grad_form(const Function& f, const Region& region, Attenti
     if (op.results.size() != 1) return "an operation has several results";
     const ValueId r = op.results[0];
     if (op.code == Opcode::cast_ && result[op.operands[0].index] == 1 &&
-        def(f, op.operands[0])->code == Opcode::contract_) {
+        f.definition(op.operands[0])->code == Opcode::contract_) {
       result[r.index] = 2;  // nothing stands behind it
       continue;
     }

@@ -62,6 +62,11 @@ struct Function {
   const Value& value(ValueId v) const { return values[v.index]; }
   const Type& type(ValueId v) const { return values[v.index].type; }
   const Op& op(OpId o) const { return ops[o.index]; }
+  // The operation whose result a value is; null: an argument.
+  const Op* definition(ValueId v) const {
+    const OpId o = value(v).def;
+    return o.valid() ? &op(o) : nullptr;
+  }
   const Axis& axis(AxisId a) const { return axes[a.index]; }
   std::int64_t extent(AxisId a) const { return axes[a.index].extent; }
   std::int64_t elements(const Type& t) const;   // the product of the extents

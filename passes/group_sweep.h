@@ -33,10 +33,7 @@ class Sweep {
 
  private:
   double elements(ValueId v) const { return static_cast<double>(f_.elements(f_.type(v))); }
-  const Op* def(ValueId v) const {
-    const OpId o = f_.value(v).def;
-    return o.valid() ? &f_.op(o) : nullptr;
-  }
+  const Op* def(ValueId v) const { return f_.definition(v); }
 
   // ---- forward (group_classify.cpp): the operation's fate so far, work_, loads_, epilogue_,
   // after_

@@ -64,10 +64,7 @@ class Sheet {
   Term view(const Op& op);
   Term joined(const Op& op);
   Term scatter(const Op& op);
-  const Op* def(ValueId v) const {
-    const OpId o = f.value(v).def;
-    return o.valid() ? &f.op(o) : nullptr;
-  }
+  const Op* def(ValueId v) const { return f.definition(v); }
   std::optional<double> constant(ValueId v) const;
 
   const Program& program_;

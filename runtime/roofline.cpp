@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "codegen/rates.h"
 #include "runtime/clock.h"
@@ -16,8 +18,8 @@ namespace {
 
 constexpr std::size_t stream_bytes = std::size_t{128} << 20;  // beyond the last cache
 
-// Whoever shares the machine may take it for a tenth of a second: each rate is the best of as many rounds, some
-// tenths apart.
+// Whoever shares the machine may take it for a tenth of a second: each rate is the best of as many
+// rounds, some tenths apart.
 constexpr int rounds = 3;
 
 // The least seconds of `job` on all workers, over 50 ms and at least three calls.
@@ -42,11 +44,19 @@ bool multiplies_bf16() {
 #endif
 }
 
-Result<double> multiply_add_rate(const Target& target, DType dtype, Jit& jit, Pool& pool) {
-  Result<RateLoop> loop = multiply_add_loop(target, dtype);
+// A loop that measures, linked.
+struct Loop {
+  KernelFn fn;
+  double work;   // FLOP of a worker, or bytes of all
+};
+Result<Loop> link(Result<RateLoop> loop, Jit& jit) {
   if (!loop) return loop.failure();
   Result<KernelFn> fn = jit.add(loop->kernel);
   if (!fn) return fn.failure();
+  return Loop{*fn, loop->work};
+}
+
+double multiply_add_rate(const Loop& loop, Pool& pool) {
   // All at once, each by its own clock: what keeps one of them from running for a while is not the
   // machine's rate.
   std::vector<double> best(static_cast<std::size_t>(pool.size()) * 8, 1e9);
@@ -54,32 +64,22 @@ Result<double> multiply_add_rate(const Target& target, DType dtype, Jit& jit, Po
     alignas(64) std::array<std::byte, 64> local;
     std::byte* const buffer = nullptr;
     const auto begin = Clock::now();
-    (*fn)(&buffer, worker, pool.size(), 0, nullptr, local.data(), nullptr);
+    loop.fn(&buffer, worker, pool.size(), 0, nullptr, local.data(), nullptr);
     double& mine = best[static_cast<std::size_t>(worker) * 8];   // a cache line each
     mine = std::min(mine, seconds_since(begin));
   });
   double rate = 0;
-  for (std::size_t w = 0; w < best.size(); w += 8) rate += loop->work / best[w];
+  for (std::size_t w = 0; w < best.size(); w += 8) rate += loop.work / best[w];
   return rate;
 }
 
-// Bytes a second of the fastest of these streams.
-Result<double> stream_rate(const Target& target, std::initializer_list<Stream> streams, Jit& jit,
-                           Pool& pool, std::byte* memory) {
-  double best = 0;
-  for (Stream stream : streams) {
-    Result<RateLoop> loop = stream_loop(target, stream, stream_bytes / 4);
-    if (!loop) return loop.failure();
-    Result<KernelFn> fn = jit.add(loop->kernel);
-    if (!fn) return fn.failure();
-    std::byte* const buffers[] = {memory, memory + stream_bytes};
-    const double seconds = fastest(pool, [&](int worker) {
-      alignas(64) std::array<std::byte, 64> local;
-      (*fn)(buffers, worker, pool.size(), 0, nullptr, local.data(), nullptr);
-    });
-    best = std::max(best, loop->work / seconds);
-  }
-  return best;
+// Bytes a second.
+double stream_rate(const Loop& loop, Pool& pool, std::byte* memory) {
+  std::byte* const buffers[] = {memory, memory + stream_bytes};
+  return loop.work / fastest(pool, [&](int worker) {
+           alignas(64) std::array<std::byte, 64> local;
+           loop.fn(buffers, worker, pool.size(), 0, nullptr, local.data(), nullptr);
+         });
 }
 
 }  // namespace
@@ -96,26 +96,30 @@ Result<Roofline> measure_roofline(const Target& target, int threads) {
   Result<std::unique_ptr<Jit>> jit = Jit::create(target);
   if (!jit) return jit.failure();
   Roofline out;
+  // What each loop's rate counts for.
+  std::vector<std::pair<double*, Loop>> products, streams;
+  const auto add = [&](auto& to, double& rate, Result<RateLoop> loop) -> Result<Done> {
+    Result<Loop> linked = link(std::move(loop), **jit);
+    if (!linked) return linked.failure();
+    to.emplace_back(&rate, *linked);
+    return Done{};
+  };
+  Result<Done> added = add(products, out.f32, multiply_add_loop(target, DType::f32));
+  if (added && target.vector_bytes == 64 && multiplies_bf16())
+    added = add(products, out.bf16, multiply_add_loop(target, DType::bf16));
+  for (Stream s : {Stream::read, Stream::update, Stream::copy, Stream::copy_past})
+    if (added)
+      added = add(streams, s == Stream::read ? out.read : out.copy,
+                  stream_loop(target, s, stream_bytes / 4));
+  if (!added) return added.failure();
   Result<Mapping> memory = Mapping::allocate(2 * stream_bytes);
   if (!memory) return memory.failure();
   const std::size_t part = 2 * stream_bytes / static_cast<std::size_t>(threads);
   pool.run([&](int w) { std::memset(memory->data() + static_cast<std::size_t>(w) * part, 0, part); });
-  const auto raise = [](double& best, const Result<double>& rate) {
-    if (rate) best = std::max(best, *rate);
-    return rate.ok();
-  };
   for (int round = 0; round < rounds; ++round) {
-    Result<double> rate = multiply_add_rate(target, DType::f32, **jit, pool);
-    if (!raise(out.f32, rate)) return rate.failure();
-    if (target.vector_bytes == 64 && multiplies_bf16()) {
-      rate = multiply_add_rate(target, DType::bf16, **jit, pool);
-      if (!raise(out.bf16, rate)) return rate.failure();
-    }
-    rate = stream_rate(target, {Stream::read}, **jit, pool, memory->data());
-    if (!raise(out.read, rate)) return rate.failure();
-    rate = stream_rate(target, {Stream::update, Stream::copy, Stream::copy_past}, **jit, pool,
-                       memory->data());
-    if (!raise(out.copy, rate)) return rate.failure();
+    for (auto& [rate, loop] : products) *rate = std::max(*rate, multiply_add_rate(loop, pool));
+    for (auto& [rate, loop] : streams)
+      *rate = std::max(*rate, stream_rate(loop, pool, memory->data()));
   }
   return out;
 }

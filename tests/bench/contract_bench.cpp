@@ -170,7 +170,6 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
     }
     Result<KernelFn> fn = (*jit)->add(*compiled);
     if (!fn.ok()) return 70;
-    if (FILE* o = getenv("DUMPO") ? fopen(getenv("DUMPO"), "wb") : nullptr) { fwrite(compiled->object.data(), 1, compiled->object.size(), o); fclose(o); fprintf(stderr, "fn %p\n", (void*)*fn); }
     // Cold: as many sets of operands in turn as the last cache does not hold.
     std::int64_t all = 0;
     for (std::int64_t n : built.elements) all += n * 4;
