@@ -141,6 +141,16 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
   add("gpt2 256 d_logits", "mk", "kn", "mn", {{'m', 256}, {'k', 50257}, {'n', 768}});
   add("gpt2 fc 1024 768 3072", "mk", "kn", "mn", {{'m', 1024}, {'k', 768}, {'n', 3072}});
   add("gpt2 logits 256 768 50257", "mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 50257}});
+  add("encdec 512 fc", "mk", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 2048}});
+  add("encdec 512 proj", "mk", "kn", "mn", {{'m', 512}, {'k', 2048}, {'n', 512}});
+  add("encdec 512 d_fc", "mk", "nk", "mn", {{'m', 512}, {'k', 2048}, {'n', 512}});
+  add("encdec 512 d_proj", "mk", "nk", "mn", {{'m', 512}, {'k', 512}, {'n', 2048}});
+  add("encdec 512 w fc", "km", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 2048}});
+  add("encdec 512 w proj", "km", "kn", "mn", {{'m', 2048}, {'k', 512}, {'n', 512}});
+  add("encdec 512 qkv", "mk", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 1536}});
+  add("encdec 512 out", "mk", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 512}});
+  add("encdec 512 w out", "km", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 512}});
+  add("encdec 512 w logits", "km", "kn", "mn", {{'m', 8192}, {'k', 512}, {'n', 512}});
   // Strides of a power of two, which meet in few sets of a cache.
   add("pow2 x·w 4096 512 512", "mk", "kn", "mn", {{'m', 4096}, {'k', 512}, {'n', 512}});
   add("pow2 x·w 4096 1024 1024", "mk", "kn", "mn", {{'m', 4096}, {'k', 1024}, {'n', 1024}});
