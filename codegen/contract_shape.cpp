@@ -10,6 +10,8 @@
 namespace gradc {
 namespace {
 
+constexpr std::int64_t page = 4096;
+
 std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
 std::int64_t round_down(std::int64_t x, std::int64_t to) { return x / to * to; }
 std::int64_t parts(std::int64_t x, std::int64_t of) { return (x + of - 1) / of; }
@@ -77,7 +79,7 @@ Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, 
       const double cost = static_cast<double>(parts(m, rows)) *
                           static_cast<double>(parts(n, vectors * lanes)) * step *
                           (preferred ? 0.98 : 1.0) * (rows * vectors < 12 ? 1.08 : 1.0) *
-                          (m % rows == 0 ? 1.0 : 1.02);
+                          (m % rows == 0 ? 1.0 : 1.01);
       if (best.cost < 0 || cost < best.cost) best = {rows, vectors, cost};
     }
   return best;
@@ -88,14 +90,23 @@ bool even(const std::vector<Level>& levels, std::int64_t count) {
   return levels.size() == 1 || levels.back().extent % count == 0;
 }
 
-// `lines` of a cache, `stride` bytes apart, that are read again and again while as many are fetched
-// ahead: whether they push each other out, since a stride of a multiple of a power of two meets few
-// sets of the L2, and one of pages a single one of the L1.
-bool conflicts(const Target& target, std::int64_t stride, std::int64_t lines) {
-  constexpr std::int64_t page = 4096;
+// Lines of a cache, `stride` bytes apart, as many as there are `rows` to a tile: whether they push
+// each other out while each is read along and the next ones are fetched ahead, since a stride of a
+// multiple of a power of two meets few sets of the L2, and one of pages a single one of the L1 (of
+// which b's panel takes two ways meanwhile).
+bool conflicts(const Target& target, std::int64_t stride, std::int64_t rows) {
   const std::int64_t apart = std::max<std::int64_t>(stride & -stride, 64);
-  if (apart >= page && 2 * lines > target.l1_bytes / page) return true;
-  return 2 * lines >= target.l2_bytes / apart;
+  if (apart >= page && rows + 2 > target.l1_bytes / page) return true;
+  return 2 * rows >= target.l2_bytes / apart;
+}
+
+// Whether an a that is read along its columns wants packing: a line of it for every step of k, `apart`
+// bytes behind the one before, beyond what the processor fetches ahead by itself. The products of
+// a large tile hide where it comes from, up to some pages.
+bool far_apart(const Target& target, const Contraction& c, std::int64_t apart) {
+  if (c.k.extent <= 32) return false;
+  if (c.rows * c.vectors >= 24) return apart > 2 * page;
+  return apart >= page || 2 * c.kc >= target.l2_bytes / std::max<std::int64_t>(apart & -apart, 64);
 }
 
 void choose_roles(const Emitter& e, Contraction& c, AxisRole only_a, AxisRole only_b) {
@@ -236,11 +247,9 @@ void choose_blocks(const Emitter& e, Contraction& c) {
                               : stored_dtype(e, c.a) == c.dtype);
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
-  // Lines a page apart or more are also beyond what the processor fetches ahead by itself.
   const std::int64_t a_bytes = bytes(stored_dtype(e, c.a));
-  const std::int64_t k_apart = a_along.back().stride * a_bytes;
-  const bool far = k > 32 && (k_apart >= 4096 || conflicts(e.target, k_apart, c.kc));
-  if (far || (m > 4 * c.rows && conflicts(e.target, a_lies.back().stride * a_bytes, c.rows)))
+  if (far_apart(e.target, c, a_along.back().stride * a_bytes) ||
+      (m > 4 * c.rows && conflicts(e.target, a_lies.back().stride * a_bytes, c.rows)))
     c.direct_a = false;
   c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() && !c.pairs &&
                stored_dtype(e, c.b) == c.dtype &&

@@ -11,8 +11,8 @@ Target avx512_bf16_target() {
   return t;
 }
 Target avx512_target() {
-  return {.name = "avx512", .cpu = "x86-64-v4", .features = "", .vector_bytes = 64, .registers = 32, .tile_rows = 8,
-          .tile_vectors = 3, .l1_bytes = 32 << 10, .l2_bytes = 1 << 20};
+  return {.name = "avx512", .cpu = "x86-64-v4", .features = "", .vector_bytes = 64, .registers = 32, .tile_rows = 6,
+          .tile_vectors = 4, .l1_bytes = 32 << 10, .l2_bytes = 1 << 20};
 }
 Target avx2_target() {
   return {.name = "avx2", .cpu = "x86-64-v3", .features = "", .vector_bytes = 32, .registers = 16, .tile_rows = 4,

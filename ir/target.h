@@ -14,7 +14,7 @@ struct Target {
   int vector_bytes = 64;       // of one register
   int registers = 32;
   // contract: rows × vectors of a register tile; rows·vectors + vectors ≤ registers − 2 stays spill-free.
-  int tile_rows = 8, tile_vectors = 3;
+  int tile_rows = 6, tile_vectors = 4;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
   // One instruction multiplies pairs of bf16 and adds both products to an f32 lane; one rounds f32
   // to bf16.
