@@ -10,6 +10,7 @@
 
 #include "codegen/elementwise.h"
 #include "codegen/families.h"
+#include "codegen/math.h"
 
 namespace gradc {
 namespace {
@@ -78,6 +79,9 @@ class Attention {
     tile_ = scratch_.take(d, tile_rows * tile_keys);
     out_ = scratch_.take(d, tile_rows * u_.pitch());
     max_ = scratch_.take(d, tile_rows);
+    most_ = scratch_.take(d, TileStrips::strip * s_.lanes);
+    shifts_ = scratch_.take(d, TileStrips::strip);
+    scales_ = scratch_.take(d, TileStrips::strip);
     sum_ = scratch_.take(d, tile_rows * s_.lanes);
   }
 
@@ -176,66 +180,122 @@ class Attention {
                        e_.ir.CreateSub(strip.to, strip.from), false);
   }
 
-  // Scores to weights exp(x − largest so far), in place, row by row; sums and rows of the result
-  // that stand for a smaller maximum are rescaled.
+  // Scores to weights exp(x − largest so far), in place; sums and rows of the result that stand for a
+  // smaller maximum are rescaled. By strips of rows: what one row waits for, others fill.
   void weigh(llvm::Value* key, llvm::Value* count, const TileStrips::Strip& strip, bool all) {
-    const DType d = s_.dtype;
-    const int lanes = s_.lanes;
-    e_.loop(strip.first, e_.add(strip.first, strip.count), 1, [&](llvm::Value* r) {
+    llvm::Value* end = e_.add(strip.first, strip.count);
+    e_.loop(strip.first, end, TileStrips::strip, [&](llvm::Value* first) {
+      llvm::Value* to = e_.min(e_.add(first, TileStrips::strip), end);
+      const DType d = s_.dtype;
+      const int lanes = s_.lanes;
+      each_row(first, to, [&](llvm::Value* r, const Point& point) {
+        const Vectors vectors{key, count, r, point, strip, all};
+        llvm::Value* most = map_scores(vectors);
+        e_.store(most, e_.at(most_, e_.mul(e_.ir.CreateSub(r, first), lanes), d), d, lanes);
+      });
+      raise_maxima(first, to);
+      each_row(first, to, [&](llvm::Value* r, const Point& point) {
+        const Vectors vectors{key, count, r, point, strip, all};
+        llvm::Value* sum = weigh_row(vectors, e_.ir.CreateSub(r, first));
+        llvm::Value* sum_at = e_.at(sum_, e_.mul(r, lanes), d);
+        e_.store(e_.ir.CreateFAdd(e_.load(sum_at, d, lanes), sum), sum_at, d, lanes);
+      });
+    });
+  }
+  template <class Body>
+  void each_row(llvm::Value* from, llvm::Value* to, Body body) {
+    e_.loop(from, to, 1, [&](llvm::Value* r) {
       Point point = plane_;
       if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
       row_values_.compute(point);
-      llvm::Value* line = e_.at(tile_, e_.mul(r, tile_keys), d);
-      const auto values_at = [&](llvm::Value* c, auto&& body) {
-        Point here = point;
-        set_axis(here, s_.keys, e_.add(key, c), 1, lanes);
-        if (!all && s_.key_extent % tile_keys != 0)
-          here.mask = e_.first_lanes(e_.ir.CreateSub(count, c), lanes);
-        Values values(e_, here);
-        row_values_.bind(values);
-        if (all) mask_.bind_kept(values);
-        body(values, e_.at(line, c, d));
-      };
-      std::vector<llvm::Value*> most =
-          for_vectors(strip, all, {e_.constant(d, -infinity, lanes)},
-                      [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
-                        values_at(c, [&](Values& values, llvm::Value* at) {
-                          values.bind(score(), e_.load(at, d, lanes));
-                          llvm::Value* x = values.get(form_.softmax.x);
-                          if (!all && s_.key_extent % tile_keys != 0)
-                            x = e_.ir.CreateSelect(e_.first_lanes(e_.ir.CreateSub(count, c), lanes),
-                                                   x, e_.constant(d, -infinity, lanes));
-                          track[0] = larger(e_, x, track[0]);
-                          e_.store(x, at, d, lanes);
-                        });
-                      });
-      llvm::Value* max_at = e_.at(max_, r, d);
-      llvm::Value* before = e_.load(max_at, d, 1);
-      llvm::Value* now = larger(e_, largest_lane(e_, most[0], lanes), before);
-      llvm::Value* shift = shift_of(now);
-      llvm::Value* sum_at = e_.at(sum_, e_.mul(r, lanes), d);
-      e_.when(e_.ir.CreateFCmpOGT(now, before), [&] {
-        llvm::Value* scale = e_.splat(exp(e_.ir.CreateFSub(before, shift)), lanes);
-        const auto rescale = [&](llvm::Value* at) {
-          e_.store(e_.ir.CreateFMul(e_.load(at, d, lanes), scale), at, d, lanes);
-        };
-        e_.store(now, max_at, d, 1);
-        rescale(sum_at);
-        for_columns([&](llvm::Value* f) { rescale(out_at(r, f)); });
-      });
-      llvm::Value* shifts = e_.splat(shift, lanes);
-      std::vector<llvm::Value*> sum = for_vectors(
-          strip, all, {e_.constant(d, 0, lanes)},
-          [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
-            values_at(c, [&](Values& values, llvm::Value* at) {
-              llvm::Value* weight = exp(e_.ir.CreateFSub(e_.load(at, d, lanes), shifts));
-              track[0] = e_.ir.CreateFAdd(track[0], weight);
-              values.bind(form_.softmax.weight, weight);
-              e_.store(values.get(form_.weights), at, d, lanes);
-            });
-          });
-      e_.store(e_.ir.CreateFAdd(e_.load(sum_at, d, lanes), sum[0]), sum_at, d, lanes);
+      body(r, point);
     });
+  }
+
+  // The vectors of a row of a tile, or of a strip's keys: what computes values there.
+  struct Vectors {
+    llvm::Value *key, *count, *row;
+    const Point& point;
+    const TileStrips::Strip& strip;
+    bool all;
+  };
+  template <class Body>
+  void values_at(const Vectors& v, llvm::Value* c, Body body) {
+    Point here = v.point;
+    set_axis(here, s_.keys, e_.add(v.key, c), 1, s_.lanes);
+    if (!v.all && s_.key_extent % tile_keys != 0)
+      here.mask = e_.first_lanes(e_.ir.CreateSub(v.count, c), s_.lanes);
+    Values values(e_, here);
+    row_values_.bind(values);
+    if (v.all) mask_.bind_kept(values);
+    body(values, e_.at(e_.at(tile_, e_.mul(v.row, tile_keys), s_.dtype), c, s_.dtype));
+  }
+  // x in place of the scores; the largest, lane by lane.
+  llvm::Value* map_scores(const Vectors& v) {
+    const DType d = s_.dtype;
+    const int lanes = s_.lanes;
+    return for_vectors(
+        v.strip, v.all, {e_.constant(d, -infinity, lanes)},
+        [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
+          values_at(v, c, [&](Values& values, llvm::Value* at) {
+            values.bind(score(), e_.load(at, d, lanes));
+            llvm::Value* x = values.get(form_.softmax.x);
+            if (!v.all && s_.key_extent % tile_keys != 0)
+              x = e_.ir.CreateSelect(e_.first_lanes(e_.ir.CreateSub(v.count, c), lanes), x,
+                                     e_.constant(d, -infinity, lanes));
+            track[0] = larger(e_, x, track[0]);
+            e_.store(x, at, d, lanes);
+          });
+        })[0];
+  }
+  // The maxima of a strip's rows with what map_scores found, and their shifts: rows side by side in
+  // lanes. Rows that grew are rescaled.
+  void raise_maxima(llvm::Value* first, llvm::Value* to) {
+    const DType d = s_.dtype;
+    const int lanes = s_.lanes;
+    e_.loop(0, TileStrips::strip, lanes, [&](llvm::Value* r) {
+      std::vector<llvm::Value*> most;
+      for (int i = 0; i < lanes; ++i)
+        most.push_back(e_.load(e_.at(most_, e_.mul(e_.add(r, i), lanes), d), d, lanes));
+      llvm::Value* max_at = e_.at(max_, e_.add(first, r), d);
+      llvm::Value* before = e_.load(max_at, d, lanes);
+      llvm::Value* now = larger(e_, largest_of_each(e_, std::move(most)), before);
+      llvm::Value* shift = shift_of(now, lanes);
+      e_.store(now, max_at, d, lanes);
+      e_.store(shift, e_.at(shifts_, r, d), d, lanes);
+      llvm::Value* grew = e_.ir.CreateFCmpOGT(now, before);
+      e_.when(e_.ir.CreateOrReduce(grew), [&] {
+        llvm::Value* scale = e_.ir.CreateSelect(grew, exp(e_.ir.CreateFSub(before, shift)),
+                                                e_.constant(d, 1, lanes));
+        e_.store(scale, e_.at(scales_, r, d), d, lanes);
+        llvm::Value* from = e_.add(first, r);
+        e_.loop(from, e_.min(e_.add(from, lanes), to), 1, [&](llvm::Value* row) {
+          llvm::Value* by = e_.load(e_.at(scales_, e_.ir.CreateSub(row, first), d), d, 1);
+          e_.when(e_.ir.CreateFCmpUNE(by, e_.constant(d, 1)), [&] {
+            const auto rescale = [&](llvm::Value* at) {
+              e_.store(e_.ir.CreateFMul(e_.load(at, d, lanes), e_.splat(by, lanes)), at, d, lanes);
+            };
+            rescale(e_.at(sum_, e_.mul(row, lanes), d));
+            for_columns([&](llvm::Value* f) { rescale(out_at(row, f)); });
+          });
+        });
+      });
+    });
+  }
+  // Weights in place of x; their sum, lane by lane.
+  llvm::Value* weigh_row(const Vectors& v, llvm::Value* in_strip) {
+    const DType d = s_.dtype;
+    llvm::Value* shift = e_.splat(e_.load(e_.at(shifts_, in_strip, d), d, 1), s_.lanes);
+    return for_vectors(v.strip, v.all, {e_.constant(d, 0, s_.lanes)},
+                       [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
+                         values_at(v, c, [&](Values& values, llvm::Value* at) {
+                           llvm::Value* x = e_.load(at, d, s_.lanes);
+                           llvm::Value* weight = exp(e_.ir.CreateFSub(x, shift));
+                           track[0] = e_.ir.CreateFAdd(track[0], weight);
+                           values.bind(form_.softmax.weight, weight);
+                           e_.store(values.get(form_.weights), at, d, s_.lanes);
+                         });
+                       })[0];
   }
 
   // The vectors of a row of a tile, or of a strip's keys; several in a turn, so that their chains
@@ -266,16 +326,18 @@ class Attention {
   llvm::Value* out_at(llvm::Value* r, llvm::Value* f) {
     return e_.at(out_, e_.add(e_.mul(r, u_.pitch()), f), s_.dtype);
   }
+  // Of what is not above 0.
   llvm::Value* exp(llvm::Value* x) {
+    if (s_.dtype == DType::f32) return emit_exp_below(e_, x);
     llvm::Value* const operands[] = {x};
     const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(x->getType());
     return emit_elementwise(e_, Opcode::exp_, operands, s_.dtype, s_.dtype,
                             vector == nullptr ? 1 : static_cast<int>(vector->getNumElements()));
   }
   // A row that is −∞ so far has the shift 0, so that its weights are 0 and not NaN.
-  llvm::Value* shift_of(llvm::Value* max) {
-    llvm::Value* none = e_.ir.CreateFCmpOEQ(max, e_.constant(s_.dtype, -infinity));
-    return e_.ir.CreateSelect(none, e_.constant(s_.dtype, 0), max);
+  llvm::Value* shift_of(llvm::Value* max, int lanes = 1) {
+    llvm::Value* none = e_.ir.CreateFCmpOEQ(max, e_.constant(s_.dtype, -infinity, lanes));
+    return e_.ir.CreateSelect(none, e_.constant(s_.dtype, 0, lanes), max);
   }
 
   // Divides by the sums; stores.
@@ -331,6 +393,7 @@ class Attention {
   bool kept_ = true;  // all blocks of keys are packed at once
   llvm::Value *k_blocks_ = nullptr, *u_blocks_ = nullptr, *q_block_ = nullptr, *tile_ = nullptr,
               *out_ = nullptr, *max_ = nullptr, *sum_ = nullptr;
+  llvm::Value *most_ = nullptr, *shifts_ = nullptr, *scales_ = nullptr;  // of a strip of rows
   Point plane_;
   llvm::Value *row_ = nullptr, *row_count_ = nullptr;
 };

@@ -303,6 +303,25 @@ llvm::Value* by_halves(Emitter& e, llvm::Value* x, int lanes, Merge merge) {
 llvm::Value* largest_lane(Emitter& e, llvm::Value* x, int lanes) {
   return by_halves(e, x, lanes, [&](llvm::Value* a, llvm::Value* b) { return larger(e, a, b); });
 }
+// Vectors i and i + s share a register once each has halved what it must look at: bit s of a lane
+// says whose it is.
+llvm::Value* largest_of_each(Emitter& e, std::vector<llvm::Value*> x) {
+  const int lanes = static_cast<int>(x.size());
+  for (int s = lanes / 2; s >= 1; s /= 2) {
+    std::vector<int> kept, moved;
+    for (int l = 0; l < lanes; ++l) {
+      const bool second = (l & s) != 0;
+      kept.push_back(second ? lanes + l : l);
+      moved.push_back(second ? lanes + (l ^ s) : l ^ s);
+    }
+    for (int i = 0; i < s; ++i) {
+      llvm::Value *a = x[static_cast<std::size_t>(i)], *b = x[static_cast<std::size_t>(i + s)];
+      x[static_cast<std::size_t>(i)] = larger(e, e.ir.CreateShuffleVector(a, b, kept),
+                                              e.ir.CreateShuffleVector(a, b, moved));
+    }
+  }
+  return x[0];
+}
 llvm::Value* sum_of_lanes(Emitter& e, llvm::Value* x, int lanes) {
   return by_halves(e, x, lanes,
                    [&](llvm::Value* a, llvm::Value* b) { return e.ir.CreateFAdd(a, b); });

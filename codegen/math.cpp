@@ -31,6 +31,15 @@ Exponent split_exponent(const Lanes& v, llvm::Value* x) {
   return {v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000)), rounded, p};
 }
 
+// m · 2ⁿ of 16 lanes by the instruction of AVX-512, which rounds once, at the end.
+bool scales_at_once(const Emitter& e, const Lanes& v) {
+  return e.target.vector_bytes == 64 && v.lanes == 16;
+}
+llvm::Value* scaled(Emitter& e, llvm::Value* m, llvm::Value* n) {
+  return e.ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {},
+                              {m, n, m, e.ir.getInt16(0xffff), e.ir.getInt32(4)});
+}
+
 }  // namespace
 
 llvm::Value* emit_exp(Emitter& e, llvm::Value* x) {
@@ -39,12 +48,26 @@ llvm::Value* emit_exp(Emitter& e, llvm::Value* x) {
   // AVX-512 has an instruction that does.
   const Exponent t = split_exponent(v, v.at_least(v.at_most(x, v.f(90)), v.f(-105)));
   llvm::Value* m = v.add(t.p, v.f(1));
-  if (e.target.vector_bytes == 64 && v.lanes == 16)
-    return e.ir.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {},
-                                {m, t.whole, m, e.ir.getInt16(0xffff), e.ir.getInt32(4)});
+  if (scales_at_once(e, v)) return scaled(e, m, t.whole);
   llvm::Value* half = e.ir.CreateAShr(t.n, v.i(1));
   llvm::Value* y = v.mul(m, v.power_of_two(half));
   return v.mul(y, v.power_of_two(e.ir.CreateSub(t.n, half)));
+}
+
+llvm::Value* emit_exp_below(Emitter& e, llvm::Value* x) {
+  // (e^r − 1 − r)/r² for |r| ≤ 0.3467, relative to e^r: 2^−28. ln 2 in one part is off by n · 1.9e-9.
+  static constexpr std::array<double, 7> p = {1,
+                                              1,
+                                              0x1.fffffcp-2,
+                                              0x1.555492p-3,
+                                              0x1.5558f2p-5,
+                                              0x1.123a0ap-7,
+                                              0x1.6a23f2p-10};
+  const Lanes v(e, x);
+  if (!scales_at_once(e, v)) return emit_exp(e, x);
+  llvm::Value* y = v.at_least(x, v.f(-105));
+  llvm::Value* n = v.sub(v.fma(y, v.f(0x1.715476p+0), v.f(0x1.8p23)), v.f(0x1.8p23));
+  return scaled(e, v.polynomial(v.fma(n, v.f(-0x1.62e43p-1), y), p), n);
 }
 
 llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {

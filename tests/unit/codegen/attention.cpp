@@ -231,6 +231,36 @@ TEST_CASE("rows without keys give 0 and lse 0; scores of an infinity and NaN sta
   CHECK(std::isfinite(out[0].real[8]));
 }
 
+// Scores 0 and y ≤ 0, whose values are 0 and 1: the result is e^y/(1 + e^y), and errs as e^y does.
+TEST_CASE("weights of attention err by no more than codegen/math.h states, at small weights, too") {
+  constexpr int n = 1 << 14;
+  AttentionText a;
+  a.map = "  %x = mul %score, 1.0 -> f32[b t h s]\n";
+  const Program p = kernel_program(
+      attention_text(a, {{"b", 1}, {"t", n}, {"h", 1}, {"e", 1}, {"s", 2}, {"f", 1}}));
+  const Function& f = p.functions[0];
+  Array q = Array::zeros(DType::f32, {1, n, 1, 1}), k = Array::zeros(DType::f32, {1, 2, 1, 1});
+  for (int i = 0; i < n; ++i)
+    q.real[static_cast<std::size_t>(i)] = static_cast<float>(-87.0 / n * i);
+  k.real[1] = 1;
+  KernelInstance instance{FunctionId{0}, {}};
+  for (ValueId v : f.body().arguments) instance.buffers.push_back(row_major(f, f.type(v)));
+  for (ValueId v : f.body().results) instance.buffers.push_back(row_major(f, f.type(v)));
+  for (const Target& target : runnable_targets()) {
+    const std::vector<Array> out = Execution(p, instance, target).run({q, k, k}, 1);
+    double near = 0, far = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double weight = std::exp(q.real[i]),
+                   wrong = std::abs(out[0].real[i] * (1 + weight) / weight - 1);
+      (q.real[i] >= -5 ? near : far) = std::max(q.real[i] >= -5 ? near : far, wrong);
+    }
+    INFO(target.name);
+    CHECK(near <= 0x1p-23 + 2 * 0x1p-24);  // the weight's, its sum's and the quotient's roundings
+    CHECK(far <= 3e-7 + 2 * 0x1p-24);
+    CHECK(near >= 0x1p-25);  // the statement is no empty one
+  }
+}
+
 TEST_CASE("sequences too long to be packed at once are packed for each tile") {
   const Extents keys{{"b", 1}, {"t", 2}, {"h", 1}, {"e", 1}, {"s", 4200}, {"f", 1030}},
       rows{{"b", 1}, {"t", 4200}, {"h", 1}, {"e", 1}, {"s", 2}, {"f", 1030}};
