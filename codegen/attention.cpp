@@ -183,32 +183,28 @@ class Attention {
   // Scores to weights exp(x − largest so far), in place; sums and rows of the result that stand for a
   // smaller maximum are rescaled. By strips of rows: what one row waits for, others fill.
   void weigh(llvm::Value* key, llvm::Value* count, const TileStrips::Strip& strip, bool all) {
+    const DType d = s_.dtype;
+    const int lanes = s_.lanes;
     llvm::Value* end = e_.add(strip.first, strip.count);
     e_.loop(strip.first, end, TileStrips::strip, [&](llvm::Value* first) {
       llvm::Value* to = e_.min(e_.add(first, TileStrips::strip), end);
-      const DType d = s_.dtype;
-      const int lanes = s_.lanes;
-      each_row(first, to, [&](llvm::Value* r, const Point& point) {
-        const Vectors vectors{key, count, r, point, strip, all};
-        llvm::Value* most = map_scores(vectors);
-        e_.store(most, e_.at(most_, e_.mul(e_.ir.CreateSub(r, first), lanes), d), d, lanes);
+      const auto each_row = [&](auto body) {
+        e_.loop(first, to, 1, [&](llvm::Value* r) {
+          Point point = plane_;
+          if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
+          row_values_.compute(point);
+          body(Vectors{key, count, r, point, strip, all}, e_.ir.CreateSub(r, first));
+        });
+      };
+      each_row([&](const Vectors& row, llvm::Value* in_strip) {
+        e_.store(map_scores(row), e_.at(most_, e_.mul(in_strip, lanes), d), d, lanes);
       });
       raise_maxima(first, to);
-      each_row(first, to, [&](llvm::Value* r, const Point& point) {
-        const Vectors vectors{key, count, r, point, strip, all};
-        llvm::Value* sum = weigh_row(vectors, e_.ir.CreateSub(r, first));
-        llvm::Value* sum_at = e_.at(sum_, e_.mul(r, lanes), d);
+      each_row([&](const Vectors& row, llvm::Value* in_strip) {
+        llvm::Value* sum = weigh_row(row, in_strip);
+        llvm::Value* sum_at = e_.at(sum_, e_.mul(row.row, lanes), d);
         e_.store(e_.ir.CreateFAdd(e_.load(sum_at, d, lanes), sum), sum_at, d, lanes);
       });
-    });
-  }
-  template <class Body>
-  void each_row(llvm::Value* from, llvm::Value* to, Body body) {
-    e_.loop(from, to, 1, [&](llvm::Value* r) {
-      Point point = plane_;
-      if (s_.tiled.valid()) set_axis(point, s_.tiled, e_.add(row_, r));
-      row_values_.compute(point);
-      body(r, point);
     });
   }
 
@@ -219,6 +215,7 @@ class Attention {
     const TileStrips::Strip& strip;
     bool all;
   };
+  // The body gets the mask of keys that exist, too; null: all.
   template <class Body>
   void values_at(const Vectors& v, llvm::Value* c, Body body) {
     Point here = v.point;
@@ -228,25 +225,23 @@ class Attention {
     Values values(e_, here);
     row_values_.bind(values);
     if (v.all) mask_.bind_kept(values);
-    body(values, e_.at(e_.at(tile_, e_.mul(v.row, tile_keys), s_.dtype), c, s_.dtype));
+    body(values, e_.at(e_.at(tile_, e_.mul(v.row, tile_keys), s_.dtype), c, s_.dtype), here.mask);
   }
   // x in place of the scores; the largest, lane by lane.
   llvm::Value* map_scores(const Vectors& v) {
     const DType d = s_.dtype;
     const int lanes = s_.lanes;
-    return for_vectors(
-        v.strip, v.all, {e_.constant(d, -infinity, lanes)},
-        [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
-          values_at(v, c, [&](Values& values, llvm::Value* at) {
-            values.bind(score(), e_.load(at, d, lanes));
-            llvm::Value* x = values.get(form_.softmax.x);
-            if (!v.all && s_.key_extent % tile_keys != 0)
-              x = e_.ir.CreateSelect(e_.first_lanes(e_.ir.CreateSub(v.count, c), lanes), x,
-                                     e_.constant(d, -infinity, lanes));
-            track[0] = larger(e_, x, track[0]);
-            e_.store(x, at, d, lanes);
-          });
-        })[0];
+    llvm::Value* least = e_.constant(d, -infinity, lanes);
+    return for_vectors(v, least, [&](llvm::Value* c, llvm::Value* most) {
+      values_at(v, c, [&](Values& values, llvm::Value* at, llvm::Value* mask) {
+        values.bind(score(), e_.load(at, d, lanes));
+        llvm::Value* x = values.get(form_.softmax.x);
+        if (mask != nullptr) x = e_.ir.CreateSelect(mask, x, least);
+        most = larger(e_, x, most);
+        e_.store(x, at, d, lanes);
+      });
+      return most;
+    });
   }
   // The maxima of a strip's rows with what map_scores found, and their shifts: rows side by side in
   // lanes. Rows that grew are rescaled.
@@ -286,35 +281,34 @@ class Attention {
   llvm::Value* weigh_row(const Vectors& v, llvm::Value* in_strip) {
     const DType d = s_.dtype;
     llvm::Value* shift = e_.splat(e_.load(e_.at(shifts_, in_strip, d), d, 1), s_.lanes);
-    return for_vectors(v.strip, v.all, {e_.constant(d, 0, s_.lanes)},
-                       [&](llvm::Value* c, std::vector<llvm::Value*>& track) {
-                         values_at(v, c, [&](Values& values, llvm::Value* at) {
-                           llvm::Value* x = e_.load(at, d, s_.lanes);
-                           llvm::Value* weight = exp(e_.ir.CreateFSub(x, shift));
-                           track[0] = e_.ir.CreateFAdd(track[0], weight);
-                           values.bind(form_.softmax.weight, weight);
-                           e_.store(values.get(form_.weights), at, d, s_.lanes);
-                         });
-                       })[0];
+    return for_vectors(v, e_.constant(d, 0, s_.lanes), [&](llvm::Value* c, llvm::Value* sum) {
+      values_at(v, c, [&](Values& values, llvm::Value* at, llvm::Value*) {
+        llvm::Value* weight = exp(e_.ir.CreateFSub(e_.load(at, d, s_.lanes), shift));
+        sum = e_.ir.CreateFAdd(sum, weight);
+        values.bind(form_.softmax.weight, weight);
+        e_.store(values.get(form_.weights), at, d, s_.lanes);
+      });
+      return sum;
+    });
   }
 
-  // The vectors of a row of a tile, or of a strip's keys; several in a turn, so that their chains
-  // overlap.
+  // The vectors of a row, each with what the one before gave; several in a turn, so that their
+  // chains overlap.
   template <class Each>
-  std::vector<llvm::Value*> for_vectors(const TileStrips::Strip& strip, bool all,
-                                        std::vector<llvm::Value*> first, Each each) {
-    const std::int64_t most = (all ? tile_keys : TileStrips::strip) / s_.lanes,
+  llvm::Value* for_vectors(const Vectors& v, llvm::Value* first, Each each) {
+    const std::int64_t most = (v.all ? tile_keys : TileStrips::strip) / s_.lanes,
                        unroll = std::clamp<std::int64_t>(most, 1, 4);
-    const auto turn = [&](llvm::Value* c, std::vector<llvm::Value*> state) {
-      for (std::int64_t u = 0; u < unroll; ++u) each(e_.add(c, u * s_.lanes), state);
+    const auto turn = [&](llvm::Value* c, llvm::Value* state) {
+      for (std::int64_t u = 0; u < unroll; ++u) state = each(e_.add(c, u * s_.lanes), state);
       return state;
     };
-    if (all && most == unroll) return turn(e_.i64(0), std::move(first));
-    return e_.loop(all ? e_.i64(0) : strip.from, all ? e_.i64(tile_keys) : strip.to,
-                   unroll * s_.lanes, first,
+    if (v.all && most == unroll) return turn(e_.i64(0), first);
+    llvm::Value* const begin[] = {first};
+    return e_.loop(v.all ? e_.i64(0) : v.strip.from, v.all ? e_.i64(tile_keys) : v.strip.to,
+                   unroll * s_.lanes, begin,
                    [&](llvm::Value* c, std::span<llvm::Value* const> state) {
-                     return turn(c, {state.begin(), state.end()});
-                   });
+                     return std::vector<llvm::Value*>{turn(c, state[0])};
+                   })[0];
   }
   void for_columns(Emitter::Body body) {
     if (u_.pitch() <= 8 * s_.lanes) {

@@ -211,10 +211,10 @@ llvm::Value* as_result(Emitter& e, const Scores& s, int r, llvm::Value* x, int l
 
 // max(a, b) where b is not NaN, one instruction.
 llvm::Value* larger(Emitter& e, llvm::Value* a, llvm::Value* b);
-// The largest lane (NaN passed over); the sum of the lanes, by halves.
-llvm::Value* largest_lane(Emitter& e, llvm::Value* x, int lanes);
-// Of as many vectors as lanes, a power of two: lane i is the largest lane of vector i.
+// Of as many vectors as lanes, a power of two: lane i is the largest lane of vector i (NaN passed
+// over).
 llvm::Value* largest_of_each(Emitter& e, std::vector<llvm::Value*> x);
+// By halves.
 llvm::Value* sum_of_lanes(Emitter& e, llvm::Value* x, int lanes);
 
 }  // namespace gradc

@@ -279,30 +279,6 @@ llvm::Value* larger(Emitter& e, llvm::Value* a, llvm::Value* b) {
   return e.ir.CreateSelect(e.ir.CreateFCmpOGT(a, b), a, b);
 }
 
-namespace {
-// Halves merged by `merge` until one lane is left.
-template <class Merge>
-llvm::Value* by_halves(Emitter& e, llvm::Value* x, int lanes, Merge merge) {
-  for (int half = lanes / 2; half >= 1; half /= 2) {
-    std::vector<int> low, high;
-    for (int k = 0; k < half; ++k) {
-      low.push_back(k);
-      high.push_back(half + k);
-    }
-    const auto part = [&](const std::vector<int>& which) -> llvm::Value* {
-      if (half > 1) return e.ir.CreateShuffleVector(x, which);
-      return e.ir.CreateExtractElement(x, static_cast<std::uint64_t>(which[0]));
-    };
-    llvm::Value* a = part(low);
-    x = merge(a, part(high));
-  }
-  return x;
-}
-}  // namespace
-
-llvm::Value* largest_lane(Emitter& e, llvm::Value* x, int lanes) {
-  return by_halves(e, x, lanes, [&](llvm::Value* a, llvm::Value* b) { return larger(e, a, b); });
-}
 // Vectors i and i + s share a register once each has halved what it must look at: bit s of a lane
 // says whose it is.
 llvm::Value* largest_of_each(Emitter& e, std::vector<llvm::Value*> x) {
@@ -323,8 +299,20 @@ llvm::Value* largest_of_each(Emitter& e, std::vector<llvm::Value*> x) {
   return x[0];
 }
 llvm::Value* sum_of_lanes(Emitter& e, llvm::Value* x, int lanes) {
-  return by_halves(e, x, lanes,
-                   [&](llvm::Value* a, llvm::Value* b) { return e.ir.CreateFAdd(a, b); });
+  for (int half = lanes / 2; half >= 1; half /= 2) {
+    std::vector<int> low, high;
+    for (int k = 0; k < half; ++k) {
+      low.push_back(k);
+      high.push_back(half + k);
+    }
+    const auto part = [&](const std::vector<int>& which) -> llvm::Value* {
+      if (half > 1) return e.ir.CreateShuffleVector(x, which);
+      return e.ir.CreateExtractElement(x, static_cast<std::uint64_t>(which[0]));
+    };
+    llvm::Value* a = part(low);
+    x = e.ir.CreateFAdd(a, part(high));
+  }
+  return x;
 }
 
 }  // namespace gradc

@@ -90,14 +90,18 @@ bool even(const std::vector<Level>& levels, std::int64_t count) {
   return levels.size() == 1 || levels.back().extent % count == 0;
 }
 
-// Lines of a cache, `stride` bytes apart, as many as there are `rows` to a tile: whether they push
-// each other out while each is read along and the next ones are fetched ahead, since a stride of a
-// multiple of a power of two meets few sets of the L2, and one of pages a single one of the L1 (of
-// which b's panel takes two ways meanwhile).
+// Whether so many lines, `stride` bytes apart, push each other out of the L2 while as many are
+// fetched ahead: a multiple of a power of two meets few of its sets.
+bool crowd_l2(const Target& target, std::int64_t stride, std::int64_t lines) {
+  return 2 * lines >= target.l2_bytes / std::max<std::int64_t>(stride & -stride, 64);
+}
+
+// Lines `stride` bytes apart, as many as there are `rows` to a tile, that are read along: whether
+// they push each other out. Pages apart they also meet in a single set of the L1, of which b's panel
+// takes two ways meanwhile.
 bool conflicts(const Target& target, std::int64_t stride, std::int64_t rows) {
-  const std::int64_t apart = std::max<std::int64_t>(stride & -stride, 64);
-  if (apart >= page && rows + 2 > target.l1_bytes / page) return true;
-  return 2 * rows >= target.l2_bytes / apart;
+  const bool pages = stride != 0 && stride % page == 0;
+  return (pages && rows + 2 > target.l1_bytes / page) || crowd_l2(target, stride, rows);
 }
 
 // Whether an a that is read along its columns wants packing: a line of it for every step of k, `apart`
@@ -106,7 +110,7 @@ bool conflicts(const Target& target, std::int64_t stride, std::int64_t rows) {
 bool far_apart(const Target& target, const Contraction& c, std::int64_t apart) {
   if (c.k.extent <= 32) return false;
   if (c.rows * c.vectors >= 24) return apart > 2 * page;
-  return apart >= page || 2 * c.kc >= target.l2_bytes / std::max<std::int64_t>(apart & -apart, 64);
+  return apart >= page || crowd_l2(target, apart, c.kc);
 }
 
 void choose_roles(const Emitter& e, Contraction& c, AxisRole only_a, AxisRole only_b) {
