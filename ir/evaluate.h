@@ -7,6 +7,8 @@
 // a NaN, and gives 0 where nothing is above −inf.
 #pragma once
 
+#include <bit>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,5 +49,11 @@ Result<std::vector<Array>> evaluate(const Program& program, FunctionId f,
 
 // The nearest number of the dtype, ties to even; f64 as it is. Casts to bf16 and f16 round with it.
 double round_to(double x, DType dtype);
+// The bits of x rounded to bf16, to nearest even; a NaN stays one.
+inline std::uint16_t bf16_bits(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t up = bits + 0x7fff + (bits >> 16 & 1);
+  return static_cast<std::uint16_t>((x != x ? bits | 0x400000 : up) >> 16);
+}
 
 }  // namespace gradc

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view families[] = {"function",  "map",       "rows",          "contract",
                                          "read",      "attention", "attention_grad"};
-constexpr std::string_view arenas[] = {"none", "p", "f", "g", "m", "v", "act", "in", "out"};
+constexpr std::string_view arenas[] = {"none", "p", "f", "g", "m", "v", "rounded", "act", "in", "out"};
 
 template <class E, std::size_t n>
 bool parse_enum(const std::string_view (&table)[n], std::string_view text, E& out) {

@@ -26,8 +26,9 @@ inline constexpr int family_count = 7;
 std::string_view name(Family family);
 bool parse_family(std::string_view text, Family& out);
 
-enum class Arena : std::uint8_t { none, parameters, fixed, gradients, moment1, moment2, activations, input, output };
-std::string_view name(Arena arena);  // "p" "f" "g" "m" "v" "act" "in" "out"
+enum class Arena : std::uint8_t { none, parameters, fixed, gradients, moment1, moment2, rounded, activations, input, output };
+inline constexpr std::size_t arena_count = 10;
+std::string_view name(Arena arena);  // "p" "f" "g" "m" "v" "rounded" "act" "in" "out"
 bool parse_arena(std::string_view text, Arena& out);
 
 // Where a value lies: bytes from the arena's start, and for each axis of its type, in order, the

@@ -162,14 +162,21 @@ class Checker {
     if (n == "p") return Arena::parameters;
     if (n == "g") return Arena::gradients;
     if (n == "m") return Arena::moment1;
-    return n == "v" ? Arena::moment2 : Arena::none;
+    if (n == "v") return Arena::moment2;
+    return n == "rounded" ? Arena::rounded : Arena::none;
+  }
+  static Arena group_arena(std::string_view n) {
+    if (n == "p") return Arena::parameters;
+    if (n == "f") return Arena::fixed;
+    if (n == "g") return Arena::gradients;
+    return n == "rounded" ? Arena::rounded : Arena::none;
   }
   void boundaries() {
     std::vector<char> known(f_.values.size(), 0);
     for (const Group& g : f_.groups) {
       const std::string_view n = p_.text(g.name);
-      if (f_.value(g.first).def.valid() || (n != "p" && n != "f" && n != "g")) continue;
-      const Arena arena = n == "p" ? Arena::parameters : n == "f" ? Arena::fixed : Arena::gradients;
+      const Arena arena = group_arena(n);
+      if (f_.value(g.first).def.valid() || arena == Arena::none) continue;
       if (n == "p") bundle_ = g.bundle;
       std::uint32_t v = g.first.index;
       for (const Leaf& leaf : leaves(p_, g.bundle)) {
@@ -270,6 +277,7 @@ class Checker {
       case Arena::fixed:
       case Arena::moment1:
       case Arena::moment2:
+      case Arena::rounded:
       case Arena::input:
         if (!returned_[v.index]) fault("{} is written over what outlives the call", show(v));
         break;

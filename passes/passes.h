@@ -48,6 +48,12 @@ inline constexpr std::int64_t fewest_reads = 8;
 // Rounds the operands of f32 products to bf16, by casts (passes/precision.cpp).
 Program lower_precision(const Program& program, std::int64_t least = fewest_reads);
 
+// Behind lower_precision: @step and what it calls take the parameters that products read a second time,
+// in bf16, instead of rounding them, and @update gives them so (passes/rounded.cpp):
+//   @step(…, %lr, %rounded) -> p, m, v, rounded: bf16[n], loss, norm
+// The same program if there is no @step, or nothing that rounds a parameter.
+Program keep_rounded(const Program& program);
+
 // Computes before or behind each scan what needs no recurrence: products of slices and invariants,
 // sums over the turns (passes/hoist.cpp). Drops what nobody reads.
 Program hoist(const Program& program);
@@ -61,7 +67,7 @@ Program group(const Program& program, const Target& target);
 
 // Inlines the calls of `entry` (@step, @grad, @eval) and the turns of its scans, orders, and gives every value its place. What cannot
 // be a view is copied. Arguments and results lie in the arenas by name: group %p in p, %f in f, %m and
-// %v in m and v, gradients (results `g.…`) in g, other arguments in in, other results in out.
+// %v in m and v, %rounded in rounded, gradients (results `g.…`) in g, other arguments in in, other results in out.
 Program plan(const Program& program, const Target& target, std::string_view entry);
 
 // Proves from order, sizes and places alone that no launch reads a byte that something else overwrote and
@@ -69,7 +75,7 @@ Program plan(const Program& program, const Target& target, std::string_view entr
 std::vector<std::string> check_plan(const Program& program, FunctionId planned);
 
 struct PlanSummary {
-  std::array<std::int64_t, 9> bytes{};      // by Arena
+  std::array<std::int64_t, arena_count> bytes{};   // by Arena
   struct Holder {
     std::string value;                      // as in the dump, with its type: `%q: f32[b t h e]`
     std::int64_t bytes;                     // of a sequence that turns make, those that are there

@@ -116,6 +116,7 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
     then("precision", [&](const Program& x) -> Result<Program> {
       return lower_precision(x, options.least_reads);
     });
+    then("rounded", [](const Program& x) -> Result<Program> { return keep_rounded(x); });
     then("simplify", simplified);
   }
   if (options.memory_budget > 0 && (options.entry == "step" || options.entry == "grad"))
@@ -150,6 +151,7 @@ const std::vector<PassInfo>& pass_list() {
       {"hoist", "compute before or behind a scan what needs no recurrence"},
       {"outline", "give the region of every scan to a function that it calls"},
       {"precision", "round the operands of contractions to bf16"},
+      {"rounded", "keep a copy of the parameters in bf16, which @update writes and products read"},
       {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
       {"chunk", "run a loss over a large vocabulary in chunks of rows"},
       {"norm", "add up the gradient's norm where the gradients are made"},
@@ -175,6 +177,7 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
     if (pass == "hoist") return hoist(program);
     if (pass == "outline") return outline(program);
     if (pass == "precision") return lower_precision(program);
+    if (pass == "rounded") return keep_rounded(program);
     if (pass == "recompute") return recompute_turns(program, recomputable_turns(program));
     if (pass == "chunk") return chunk(program, target);
     if (pass == "norm") return spread_norm(program);

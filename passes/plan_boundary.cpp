@@ -55,6 +55,7 @@ Arena Layout::state_arena(std::string_view name, const Type& type) const {
          : name == "g" ? Arena::gradients
          : name == "m" ? Arena::moment1
          : name == "v" ? Arena::moment2
+         : name == "rounded" ? Arena::rounded
                        : Arena::none;
 }
 

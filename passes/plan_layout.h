@@ -60,6 +60,7 @@ class Layout {
     return name == "p"   ? Arena::parameters
            : name == "f" ? Arena::fixed
            : name == "g" ? Arena::gradients
+           : name == "rounded" ? Arena::rounded
                          : Arena::none;
   }
   // Flat values of a step: all parameters, gradients or moments in one axis.
@@ -128,7 +129,7 @@ class Layout {
   std::vector<char> stays_;           // by operation: a flat of arguments that lie as it wants them
   std::vector<std::vector<Part>> parts_;  // by operation
   std::vector<Buffer> buffers_;
-  std::array<std::uint32_t, 9> of_arena_{};
+  std::array<std::uint32_t, arena_count> of_arena_{};
   std::vector<ValueId> argument_list_;
   BundleId parameters_;
   std::int64_t inputs_ = 0, outputs_ = 0;

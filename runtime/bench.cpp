@@ -116,8 +116,8 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     if (Result<Done> r = initialize(s.program(), part, common.seed); !r) return r.failure();
   if (!o.weights.empty())
     if (Result<Done> r = load_weights(s.program(), parts, o.weights, {}); !r) return r.failure();
-  const double init_s = seconds_since(init);
   Entry& step = s.step();
+  const double init_s = seconds_since(init);
   const Batch batch = Batch::draw(s.program(), step, common.seed);
   step.set("seed", static_cast<std::int64_t>(common.seed));
   step.set("lr", model->model.program.training.lr.peak);

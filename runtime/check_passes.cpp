@@ -75,7 +75,7 @@ Result<PassCheck> PassCheck::begin(const Program& program, std::uint64_t seed) {
   return check;
 }
 
-// By position: @step(%p, %f, %m, %v, inputs, %step, %seed, %lr), the others without m, v and lr. Of
+// By position: @step(%p, %f, %m, %v, inputs, %step, %seed, %lr, %rounded), the others without m, v and lr. Of
 // an input only the name's beginning is sure, since another argument may have taken the name.
 Result<std::vector<Array>> PassCheck::arguments(const Program& program,
                                                 std::string_view entry) const {
@@ -98,6 +98,8 @@ Result<std::vector<Array>> PassCheck::arguments(const Program& program,
         std::copy_n(flat.begin() + static_cast<std::ptrdiff_t>(done), a.real.size(),
                     a.real.begin());
         done += a.real.size();
+        if (member.dtype == DType::bf16)   // %rounded
+          for (double& x : a.real) x = round_to(x, DType::bf16);
         out.push_back(std::move(a));
       }
       continue;

@@ -6,9 +6,17 @@
 #include <chrono>
 #include <cstring>
 
+#include "ir/evaluate.h"
 #include "passes/plan.h"
 
 namespace gradc {
+
+namespace {
+std::span<float> floats(std::byte* base, const Program& p, BundleId b) {
+  if (!b.valid() || base == nullptr) return {};
+  return {reinterpret_cast<float*>(base), static_cast<std::size_t>(element_count(p, b))};
+}
+}  // namespace
 
 Result<Entry> Entry::plan(const Program& program, const Pipeline& options) {
   const std::string_view entry = options.entry;
@@ -128,7 +136,28 @@ Result<Done> Session::allocate(std::int64_t activations) {
   if (options_.train)
     for (Arena arena : {Arena::gradients, Arena::moment1, Arena::moment2})
       if (Result<Done> r = add(arena, p); !r) return r;
+  if (step_)
+    if (Result<Done> r = add(Arena::rounded, step_->summary().bytes[index(Arena::rounded)]); !r) return r;
   return Done{};
+}
+
+Entry& Session::step() {
+  if (copy_is_old_) round_parameters();
+  copy_is_old_ = false;
+  return *step_;
+}
+
+void Session::round_parameters() {
+  if (step_->summary().bytes[index(Arena::rounded)] == 0) return;
+  const std::span<const float> from = floats(bases_[index(Arena::parameters)], program_, bundle_);
+  auto* const to = reinterpret_cast<std::uint16_t*>(bases_[index(Arena::rounded)]);
+  pool_->run([&](int worker) {
+    const auto part = [&](int n) {
+      return from.size() / static_cast<std::size_t>(pool_->size()) * static_cast<std::size_t>(n);
+    };
+    const std::size_t end = worker + 1 == pool_->size() ? from.size() : part(worker + 1);
+    for (std::size_t i = part(worker); i < end; ++i) to[i] = bf16_bits(from[i]);
+  });
 }
 
 Result<std::unique_ptr<Entry>> Session::open_eval(const Program& program) {
@@ -150,14 +179,10 @@ Result<std::unique_ptr<Entry>> Session::open_eval(const Program& program) {
   return made;
 }
 
-namespace {
-std::span<float> floats(std::byte* base, const Program& p, BundleId b) {
-  if (!b.valid() || base == nullptr) return {};
-  return {reinterpret_cast<float*>(base), static_cast<std::size_t>(element_count(p, b))};
+std::span<float> Session::parameters() {
+  copy_is_old_ = true;
+  return floats(bases_[index(Arena::parameters)], program_, bundle_);
 }
-}  // namespace
-
-std::span<float> Session::parameters() const { return floats(bases_[index(Arena::parameters)], program_, bundle_); }
 std::span<float> Session::fixed() const { return floats(bases_[index(Arena::fixed)], program_, fixed_bundle_); }
 std::span<float> Session::gradients() const { return floats(bases_[index(Arena::gradients)], program_, bundle_); }
 

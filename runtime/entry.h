@@ -68,10 +68,12 @@ class Session {
   // A further program with the same parameters (another batch, other values): its @eval.
   Result<std::unique_ptr<Entry>> open_eval(const Program& program);
 
-  Entry& step() { return *step_; }
+  // A step may keep a copy of the parameters in bf16 (passes/rounded.cpp). Who asks for the parameters may write them, so
+  // the copy is made when the step is asked for next: ask for it again before running it.
+  Entry& step();
   Entry& eval() { return *eval_; }
   const Program& program() const { return program_; }   // the frontend's
-  std::span<float> parameters() const;
+  std::span<float> parameters();
   std::span<float> fixed() const;
   std::span<float> gradients() const;
   BundleId bundle() const { return bundle_; }            // @params; invalid without any
@@ -82,6 +84,7 @@ class Session {
  private:
   Pipeline pipeline(std::string_view entry) const;
   Result<Done> allocate(std::int64_t activations);
+  void round_parameters();
   Program program_;
   Options options_;
   BundleId bundle_, fixed_bundle_;
@@ -90,6 +93,7 @@ class Session {
   std::vector<Mapping> mappings_;
   Bases bases_{};
   std::int64_t activation_bytes_ = 0;
+  bool copy_is_old_ = true;
   std::unique_ptr<Entry> step_, eval_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <cstring>
 
 #include "passes/pipeline.h"
@@ -39,7 +40,7 @@ void store(const Function& f, const Type& t, const Placement& place, std::byte* 
       case DType::i32: { const auto x = static_cast<std::int32_t>(from.integer[k]); std::memcpy(at, &x, 4); break; }
       case DType::i64: std::memcpy(at, &from.integer[k], 8); break;
       case DType::boolean: { const auto x = static_cast<std::uint8_t>(from.integer[k]); std::memcpy(at, &x, 1); break; }
-      case DType::bf16:
+      case DType::bf16: { const std::uint16_t x = bf16_bits(static_cast<float>(from.real[k])); std::memcpy(at, &x, 2); break; }
       case DType::f16: break;   // refused by codegen before any memory is filled
     }
   });
@@ -56,7 +57,12 @@ Array fetch(const Function& f, const Type& t, const Placement& place, const std:
       case DType::i32: { std::int32_t x; std::memcpy(&x, at, 4); out.integer[k] = x; break; }
       case DType::i64: std::memcpy(&out.integer[k], at, 8); break;
       case DType::boolean: { std::uint8_t x; std::memcpy(&x, at, 1); out.integer[k] = x; break; }
-      case DType::bf16:
+      case DType::bf16: {
+        std::uint16_t x;
+        std::memcpy(&x, at, 2);
+        out.real[k] = static_cast<double>(std::bit_cast<float>(std::uint32_t{x} << 16));
+        break;
+      }
       case DType::f16: break;
     }
   });
@@ -95,7 +101,7 @@ Result<std::vector<Array>> run_planned(const Program& program, FunctionId planne
   const PlanSummary summary = summarize_plan(program, planned);
   std::vector<Mapping> mappings;
   Bases bases{};
-  for (Arena arena : {Arena::parameters, Arena::fixed, Arena::gradients, Arena::moment1, Arena::moment2, Arena::activations,
+  for (Arena arena : {Arena::parameters, Arena::fixed, Arena::gradients, Arena::moment1, Arena::moment2, Arena::rounded, Arena::activations,
                       Arena::input, Arena::output}) {
     Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(summary.bytes[index(arena)]));
     if (!m) return m.failure();

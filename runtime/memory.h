@@ -26,7 +26,7 @@ class Mapping {
 };
 
 // The base address of each arena, by Arena.
-using Bases = std::array<std::byte*, 9>;
+using Bases = std::array<std::byte*, arena_count>;
 constexpr std::size_t index(Arena a) { return static_cast<std::size_t>(a); }
 
 }  // namespace gradc

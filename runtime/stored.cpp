@@ -185,11 +185,7 @@ std::vector<unsigned char> to_bytes(const Array& a, StoredDType dtype) {
       case StoredDType::f64: put(x); break;
       case StoredDType::f32: put(static_cast<float>(x)); break;
       case StoredDType::f16: put(to_f16(round_to(x, DType::f16))); break;
-      case StoredDType::bf16: {
-        const auto single = static_cast<float>(round_to(x, DType::bf16));  // its upper half
-        put(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(single) >> 16));
-        break;
-      }
+      case StoredDType::bf16: put(bf16_bits(static_cast<float>(round_to(x, DType::bf16)))); break;
       default:
         if (is_real(a.dtype)) internal_error("reals are written as integers");
         put(k);  // the low bytes
