@@ -29,7 +29,7 @@ struct Profile::Row {
   double roof = 0;                                    // seconds at the machine's rates
   Times times;
   std::int64_t computed = 0, tiles = 0, planes = 0;   // of attention's scores
-  double seconds = 0, median = 0;
+  double seconds = 0, median = 0, least = 0;
 };
 
 Profile::Profile(Entry& entry) : entry_(entry) {
@@ -122,6 +122,7 @@ std::vector<Profile::Row> Profile::rows(const Roofline& machine) const {
     }
     r.seconds += times[n].seconds();
     r.median += gradc::median(seconds_[n]);
+    r.least += *std::min_element(seconds_[n].begin(), seconds_[n].end());
     ++n;
   }
   std::vector<Row> out;
@@ -159,8 +160,8 @@ std::string Profile::text(const Roofline& machine) const {
                       "launch (median of {})\n", 100 * overhead(), overheads_.size());
   text += fmt::format("machine: {:.1f} GFLOP/s f32, ", machine.f32 * 1e-9);
   if (machine.bf16 > 0) text += fmt::format("{:.1f} bf16, ", machine.bf16 * 1e-9);
-  return text + fmt::format("{:.1f} GB/s read, {:.1f} copied\n", machine.read * 1e-9,
-                            machine.copy * 1e-9);
+  return text + fmt::format("{:.1f} GB/s read, {:.1f} copied, {:.1f} updated in place\n",
+                            machine.read * 1e-9, machine.copy * 1e-9, machine.update * 1e-9);
 }
 
 void Profile::json(JsonObject& to, const Roofline& machine) const {
@@ -168,6 +169,7 @@ void Profile::json(JsonObject& to, const Roofline& machine) const {
   if (machine.bf16 > 0) to.add("peak_bf16_gflops", rounded(machine.bf16 * 1e-9, 10));
   to.add("read_gbs", rounded(machine.read * 1e-9, 10));
   to.add("copy_gbs", rounded(machine.copy * 1e-9, 10));
+  to.add("update_gbs", rounded(machine.update * 1e-9, 10));
   to.add("profile_ms", rounded(sum() * 1e3, 1000));
   to.add("profile_share", rounded(sum() / step(), 10000));
   to.add("overhead", rounded(overhead(), 10000));
@@ -179,6 +181,7 @@ void Profile::json(JsonObject& to, const Roofline& machine) const {
     k.add("calls", r.calls);
     k.add("ms", rounded(r.seconds * 1e3, 10000));
     k.add("median_ms", rounded(r.median * 1e3, 10000));
+    k.add("least_ms", rounded(r.least * 1e3, 10000));
     k.add("flop", r.cost.flop);
     k.add("bytes", r.cost.bytes);
     k.add("roofline", rounded(r.roof / r.seconds, 10000));

@@ -38,8 +38,8 @@ class Profile {
   // A row a kernel, the longest first; then the sum, the overhead, the machine's rates.
   std::string text(const Roofline& machine) const;
   // Adds what text() shows: rates, `profile_ms`, `profile_share`, `overhead`, and `profile`, an
-  // object a kernel; of each also `median_ms`, the sum over its launches of their medians over the steps, which
-  // other processes disturb less than the means.
+  // object a kernel; of each also `median_ms` and `least_ms`, the sums over its launches of their
+  // medians over the steps, which other processes disturb less than the means, and of their least.
   void json(JsonObject& to, const Roofline& machine) const;
 
  private:

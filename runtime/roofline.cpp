@@ -87,7 +87,7 @@ double stream_rate(const Loop& loop, Pool& pool, std::byte* memory) {
 double Roofline::seconds(const Cost& cost, bool bf16_products) const {
   const double peak = bf16_products && bf16 > 0 ? bf16 : f32;
   const double reading = static_cast<double>(cost.bytes - cost.written) / read;
-  const double moving = static_cast<double>(cost.bytes) / std::max(read, copy);
+  const double moving = static_cast<double>(cost.bytes) / std::max({read, copy, update});
   return std::max({cost.flop / peak, reading, moving});
 }
 
@@ -109,7 +109,7 @@ Result<Roofline> measure_roofline(const Target& target, int threads) {
     added = add(products, out.bf16, multiply_add_loop(target, DType::bf16));
   for (Stream s : {Stream::read, Stream::update, Stream::copy, Stream::copy_past})
     if (added)
-      added = add(streams, s == Stream::read ? out.read : out.copy,
+      added = add(streams, s == Stream::read ? out.read : s == Stream::update ? out.update : out.copy,
                   stream_loop(target, s, stream_bytes / 4));
   if (!added) return added.failure();
   Result<Mapping> memory = Mapping::allocate(2 * stream_bytes);

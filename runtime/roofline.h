@@ -11,12 +11,13 @@ namespace gradc {
 
 struct Roofline {
   double f32 = 0, bf16 = 0;  // FLOP a second of all workers; bf16 0: the machine has no products of it
-  double read = 0, copy = 0; // bytes a second; in `copy` all that is read and written counts,
-                             // of an update in place or a copy, whichever is faster here
+  // Bytes a second. In the last two all that is read and written counts: of a copy from one array to
+  // another, past the caches or through them, whichever is faster here; of an update in place.
+  double read = 0, copy = 0, update = 0;
 
   // The least seconds for the work, if none of its data lies in a cache: `bf16_products` says which
   // rate of multiply-adds holds; nothing is read faster than at `read`, and all bytes together move
-  // no faster than the better of both.
+  // no faster than at the best of the three.
   double seconds(const Cost& cost, bool bf16_products) const;
 };
 

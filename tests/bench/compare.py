@@ -12,9 +12,9 @@ the speedup, peer / gradc, of the fastest peer; peak memory. A peer that took 1.
 fastest in the first pair runs in that one alone. The floor is what no step can be faster than
 on this machine, at the rates that `gradc bench --profile` measures in the same run:
 
-    (6 N tokens + 3.5 × FLOP of the attention's products forward) / peak + 28 N bytes / copy (bf16: 30 N)
+    (6 N tokens + 3.5 × FLOP of the attention's products forward) / peak + 28 N bytes / moved (bf16: 30 N)
 
-with N parameters; a causal attention counts half its square. On a processor without bf16 arithmetic the peak is that of
+with N parameters and the faster of copies and updates in place; a causal attention counts half its square. On a processor without bf16 arithmetic the peak is that of
 f32. There is no ratio where the parameter counts differ, or the first losses by more than 0.1. What gradc
 refuses (a precision, say) is a row that says so. Sides suffer differently from other
 processes, so a row tells how much processor time those took; above 3 % it is no result.
@@ -118,11 +118,11 @@ def check_same(g, p):
         raise Different(f"not the same start: first loss {g['first_loss']} against {p['first_loss']}")
 
 
-def floor_ms(peak, copy, n, model, config, batch, seq, dtype):
+def floor_ms(peak, moved, n, model, config, batch, seq, dtype):
     layers, width, _, _ = CONFIGS[config]
     square = 4 * batch * seq * seq * width * layers  # two products forward, all keys
     attention = {"gpt": 0.5, "encdec": 2.5, "lstm": 0}[model] * square  # causal; and two that are not
-    return ((6 * n * batch * seq + 3.5 * attention) / peak + (30 if dtype == "bf16" else 28) * n / copy) / 1e6
+    return ((6 * n * batch * seq + 3.5 * attention) / peak + (30 if dtype == "bf16" else 28) * n / moved) / 1e6
 
 
 def median(runs, key):
@@ -155,9 +155,9 @@ def measure(row):
     peak = machine.get(f"peak_{row[4]}_gflops")
     out |= {"parameters": mine[0]["parameters"], "gradc_ms": median(mine, "ms"), "rss_mib": median(mine, "rss_mib"),
             "first_call_s": median(mine, "first_call_s"), "arithmetic": bool(peak), "peak_gflops": peak or machine["peak_f32_gflops"],
-            "read_gbs": machine["read_gbs"], "copy_gbs": machine["copy_gbs"], "pairs": len(mine), "others": others.share(),
+            "read_gbs": machine["read_gbs"], "copy_gbs": machine["copy_gbs"], "update_gbs": machine["update_gbs"], "pairs": len(mine), "others": others.share(),
             "failed": failed, "no_ratio": different}
-    out["floor_ms"] = round(floor_ms(out["peak_gflops"], out["copy_gbs"], out["parameters"], *work), 3)
+    out["floor_ms"] = round(floor_ms(out["peak_gflops"], max(out["copy_gbs"], out["update_gbs"]), out["parameters"], *work), 3)
     out["of_floor"] = round(out["floor_ms"] / out["gradc_ms"], 3)
     out["peers"] = {p: {key: median(peers[p], key) for key in ("ms", "speedup", "rss_mib", "memory", "first_call_s", "first_loss")}
                     for p in PEERS if peers[p] and p not in failed and p not in different}

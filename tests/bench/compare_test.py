@@ -7,7 +7,7 @@ GRADC = """
     #!{python}
     import json, sys
     say = {{"ms": 10.0, "rss_mib": 100, "parameters": 1000, "first_loss": 4.17, "first_call_s": 1.0}}
-    say |= {{"peak_f32_gflops": 2.0, "read_gbs": 30.0, "copy_gbs": 20.0}} | {gradc!r}
+    say |= {{"peak_f32_gflops": 2.0, "read_gbs": 30.0, "copy_gbs": 15.0, "update_gbs": 20.0}} | {gradc!r}
     if "lstm" in " ".join(sys.argv):
         sys.exit("error: a scan is interpreted only")
     print("something before it")

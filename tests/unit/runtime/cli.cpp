@@ -108,7 +108,7 @@ TEST_CASE("bench: profile, lines and trace, and what they refuse") {
   CHECK(scratch.files() == 1);   // written beside and renamed
   CHECK(nlohmann::json::parse(scratch.read("trace.json"))["traceEvents"].size() > 20);
   const auto json = nlohmann::json::parse(gradc("bench " + small + " --steps 2 --json --profile --lines").output);
-  for (const char* key : {"ms", "parameters", "overhead", "profile_share", "peak_f32_gflops", "read_gbs", "copy_gbs"})
+  for (const char* key : {"ms", "parameters", "overhead", "profile_share", "peak_f32_gflops", "read_gbs", "copy_gbs", "update_gbs"})
     CHECK_MESSAGE(json[key].is_number(), key);
   CHECK(json["profile"].size() > 5);
   CHECK(json["lines"].size() > 5);
