@@ -71,6 +71,7 @@ class Products {
   struct Factor {  // element (r, k) at r · row + k · along
     llvm::Value* base;
     std::int64_t row, along;
+    bool pairs = false;  // a step of k is two bf16 of both factors, in 32 bits
   };
   // c[rows × columns] = a · b, or += where it is not fresh; b[k][column] and c[row][column] lie at
   // a pitch of `columns`, which is padded. c and a have rows up to the next multiple of 16. With
@@ -84,30 +85,44 @@ class Products {
   int vectors(std::int64_t columns) const;
   Emitter& e_;
   const Scores& s_;
-  std::map<std::tuple<int, int, std::int64_t, std::int64_t, std::int64_t>, llvm::Function*> micro_;
+  std::map<std::tuple<int, int, std::int64_t, std::int64_t, std::int64_t, bool>, llvm::Function*>
+      micro_;
 };
+
+// Whether the scores of two arguments can be multiplied by pairs of features: both lie in memory in
+// bf16, `rows` with an even number of features side by side, and the target has such products. What
+// they are exact in f32 anyway; only their sums are rounded at other places.
+bool by_pairs(const Emitter& e, const Scores& s, ValueId rows, ValueId keys,
+              const AxisRole& features);
 
 // Blocks of an argument in scratch, in the scores' dtype: positions of one axis of the scores and
 // the argument's features.
 class Blocks {
  public:
   // `turned`: element (feature, position) at feature · 64 + position, else (position, feature) at
-  // position · padded features + feature. `axis` may be invalid: one position.
+  // position · padded features + feature. `pairs` (of bf16, in 32 bits) stand for two features each;
+  // there is no padding then. `axis` may be invalid: one position.
+  struct Layout {
+    bool turned = false, pairs = false;
+    friend bool operator==(const Layout&, const Layout&) = default;
+  };
   Blocks(Emitter& e, const Scores& s, const Products& products, ValueId argument, AxisId axis,
-         const AxisRole& features, bool turned);
+         const AxisRole& features, Layout layout);
   std::int64_t pitch() const { return pitch_; }
+  std::int64_t steps() const { return steps_; }  // of k in a product over the features
   std::int64_t elements() const { return elements_; }  // of one block of 64 positions
   // Fills a block with positions from … to − 1 at a plane's point.
   void pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block);
 
  private:
+  llvm::Function* emit_copy_of_pairs(const AxisRole& positions);
   Emitter& e_;
   const Scores& s_;
   int buffer_;
   AxisId axis_;
   AxisRole features_;
-  bool turned_;
-  std::int64_t pitch_, elements_;
+  Layout layout_;
+  std::int64_t pitch_, steps_, elements_;
   llvm::Function* function_;
 };
 

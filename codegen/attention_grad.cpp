@@ -62,20 +62,22 @@ class Gradient {
 
   struct Packed {
     ValueId argument;
-    bool turned = false, by_key = false;
+    Blocks::Layout layout;
+    bool by_key = false;
     AxisRole features;
     std::unique_ptr<Blocks> blocks;
     llvm::Value* base = nullptr;
   };
-  std::size_t packed(ValueId argument, bool by_key, bool turned, const AxisRole& features) {
+  std::size_t packed(ValueId argument, bool by_key, Blocks::Layout layout,
+                     const AxisRole& features) {
     for (std::size_t i = 0; i < packed_.size(); ++i) {
       const Packed& p = packed_[i];
-      if (p.argument == argument && p.turned == turned && p.features.axes == features.axes)
+      if (p.argument == argument && p.layout == layout && p.features.axes == features.axes)
         return i;
     }
-    packed_.push_back({argument, turned, by_key, features,
+    packed_.push_back({argument, layout, by_key, features,
                        std::make_unique<Blocks>(e_, s_, products_, argument,
-                                                by_key ? s_.keys : s_.tiled, features, turned)});
+                                                by_key ? s_.keys : s_.tiled, features, layout)});
     return packed_.size() - 1;
   }
 
@@ -89,8 +91,9 @@ class Gradient {
                     b = argument_of(e_.kernel, body, op.operands[1]);
       const AxisRole features = features_of(e_, s_, a, a);
       const ValueId row_side = has_keys(a) ? b : a, key_side = has_keys(a) ? a : b;
-      scores_.push_back({packed(row_side, false, false, features),
-                         packed(key_side, true, true, features), features.extent});
+      const bool pairs = by_pairs(e_, s_, row_side, key_side, features);
+      scores_.push_back({packed(row_side, false, {.turned = false, .pairs = pairs}, features),
+                         packed(key_side, true, {.turned = true, .pairs = pairs}, features)});
       add(features);
     }
     for (const GradSum& sum : plan_.sums) {
@@ -100,7 +103,7 @@ class Gradient {
         tile_of_.push_back(0);
         continue;
       }
-      factor_.push_back(packed(sum.argument, sum.kind == GradSum::over_keys, false, sum.features));
+      factor_.push_back(packed(sum.argument, sum.kind == GradSum::over_keys, {}, sum.features));
       add(sum.features);
       auto at = std::find(tiles_.begin(), tiles_.end(), sum.tile);
       tile_of_.push_back(static_cast<std::size_t>(at - tiles_.begin()));
@@ -231,10 +234,11 @@ class Gradient {
     for (std::size_t n = 0; n < scores_.size(); ++n) {
       const Packed &a = packed_[scores_[n].row_side], &b = packed_[scores_[n].key_side];
       const std::int64_t pitch = a.blocks->pitch();
-      products_.multiply({e_.at(block_of(a, i), e_.mul(rows.first, pitch), s_.dtype), pitch, 1},
+      products_.multiply({e_.at(block_of(a, i), e_.mul(rows.first, pitch), s_.dtype), pitch, 1,
+                          a.layout.pairs},
                          block_of(b, i),
                          e_.at(buffers_[n], e_.mul(rows.first, tile_keys), s_.dtype), rows.count,
-                         tile_keys, e_.i64(scores_[n].features), true, all ? nullptr : &keys);
+                         tile_keys, e_.i64(b.blocks->steps()), true, all ? nullptr : &keys);
     }
   }
 
@@ -371,7 +375,6 @@ class Gradient {
   RowValues row_values_;
   struct Score {
     std::size_t row_side, key_side;  // in packed_
-    std::int64_t features;
   };
   std::vector<Score> scores_;
   std::vector<Packed> packed_;

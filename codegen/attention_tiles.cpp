@@ -18,6 +18,12 @@ bool is_lowest(const Function& f, ValueId v) {
          op->attr.real == -std::numeric_limits<double>::infinity();
 }
 
+int buffer_of(const Emitter& e, ValueId argument) {
+  const std::vector<ValueId>& arguments = e.kernel.body().arguments;
+  return static_cast<int>(std::find(arguments.begin(), arguments.end(), argument) -
+                          arguments.begin());
+}
+
 // Rows of a microkernel with so many vectors that stays free of spills (contract_shape.cpp has the
 // rule), a divisor of 16.
 int rows_of(const Emitter& e, int vectors) {
@@ -138,11 +144,12 @@ void Products::multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::V
                         std::int64_t columns, llvm::Value* count, bool fresh,
                         const Range* wanted) {
   const int v = vectors(columns), r = rows_of(e_, v);
-  llvm::Function*& micro = micro_[{r, v, a.row, a.along, columns}];
+  llvm::Function*& micro = micro_[{r, v, a.row, a.along, columns, a.pairs}];
   if (micro == nullptr) {
     Contraction shape;
     shape.dtype = s_.dtype;
     shape.lanes = s_.lanes;
+    shape.pairs = a.pairs;
     shape.rows = r;
     shape.vectors = v;
     shape.k_blocks = 2;  // it may add to what is there
@@ -164,23 +171,62 @@ void Products::multiply(const Factor& a, llvm::Value* b, llvm::Value* c, llvm::V
 
 // ---- blocks
 
+bool by_pairs(const Emitter& e, const Scores& s, ValueId rows, ValueId keys,
+              const AxisRole& features) {
+  if (!e.target.bf16_dot || s.dtype != DType::f32 || features.extent < 2) return false;
+  for (ValueId v : {rows, keys})
+    if (e.buffer_type(buffer_of(e, v)).dtype != DType::bf16) return false;
+  const std::vector<Level> lie = levels_of(e, features, buffer_of(e, rows));
+  return lie.size() == 1 && lie[0].stride == 1 && features.extent % 2 == 0;
+}
+
 Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId argument, AxisId axis,
-               const AxisRole& features, bool turned)
-    : e_(e), s_(s), axis_(axis), features_(features), turned_(turned) {
-  const std::vector<ValueId>& arguments = e.kernel.body().arguments;
-  buffer_ =
-      static_cast<int>(std::find(arguments.begin(), arguments.end(), argument) - arguments.begin());
-  pitch_ = turned ? tile_keys : products.padded(features.extent);
-  elements_ = turned ? std::max<std::int64_t>(features.extent, 1) * tile_keys : tile_rows * pitch_;
+               const AxisRole& features, Layout layout)
+    : e_(e), s_(s), buffer_(buffer_of(e, argument)), axis_(axis), features_(features),
+      layout_(layout) {
+  steps_ = layout.pairs ? (features.extent + 1) / 2 : features.extent;
+  pitch_ = layout.turned  ? tile_keys
+           : layout.pairs ? steps_
+                          : products.padded(features.extent);
+  elements_ = layout.turned ? std::max<std::int64_t>(steps_, 1) * tile_keys : tile_rows * pitch_;
+  const AxisRole positions =
+      role_of(e, axis.valid() ? std::vector<AxisId>{axis} : std::vector<AxisId>{});
+  if (layout.pairs && !layout.turned) {
+    function_ = emit_copy_of_pairs(positions);
+    return;
+  }
   Contraction shape;
   shape.dtype = s.dtype;
   shape.lanes = s.lanes;
-  AxisRole positions = role_of(e, axis.valid() ? std::vector<AxisId>{axis} : std::vector<AxisId>{});
-  shape.k = turned ? features : positions;
+  shape.pairs = layout.pairs;
+  shape.k = layout.turned ? features : positions;
   Operand operand{.buffer = buffer_};
-  if (stored_dtype(e, operand) != s.dtype) operand.casts = {s.dtype};
-  function_ = emit_pack(e, shape, operand, turned ? positions : features, pitch_,
-                        turned ? "pack_turned" : "pack");
+  if (!layout.pairs && stored_dtype(e, operand) != s.dtype) operand.casts = {s.dtype};
+  function_ = emit_pack(e, shape, operand, layout.turned ? positions : features, pitch_,
+                        layout.turned ? "pack_turned" : "pack");
+}
+
+// void copy(source, block, -, -, from, to): rows of pairs as they lie in memory.
+llvm::Function* Blocks::emit_copy_of_pairs(const AxisRole& positions) {
+  llvm::Type* i = e_.ir.getInt64Ty();
+  llvm::Type* const parameters[] = {e_.ptr(), e_.ptr(), i, i, i, i};
+  return e_.function("copy_pairs", parameters, [&](std::span<llvm::Value* const> arguments) {
+    const std::vector<Level> lie = levels_of(e_, positions, buffer_);
+    const int lanes = s_.lanes;
+    e_.loop(arguments[4], arguments[5], 1, [&](llvm::Value* p) {
+      llvm::Value* from = e_.at(arguments[0], level_offset(e_, lie, p), DType::bf16);
+      llvm::Value* to = e_.at(
+          arguments[1], e_.mul(e_.ir.CreateSub(p, arguments[4]), pitch_), DType::i32);
+      const auto copy = [&](std::int64_t at, int n) {
+        llvm::Value* x = e_.ir.CreateAlignedLoad(
+            e_.type(DType::i32, n), e_.at(from, e_.i64(2 * at), DType::bf16), llvm::Align(2));
+        e_.store(x, e_.at(to, e_.i64(at), DType::i32), DType::i32, n);
+      };
+      std::int64_t at = 0;
+      for (int n = lanes; n >= 1; n /= 2)
+        for (; at + n <= steps_; at += n) copy(at, n);
+    });
+  });
 }
 
 void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block) {
@@ -192,8 +238,8 @@ void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::
   llvm::Value* source =
       e_.at(e_.buffer(buffer_), every_lane(e_, buffer_offset(e_, buffer_, index, 1), 1),
             e_.buffer_type(buffer_).dtype);
-  llvm::Value* all = e_.i64(features_.extent);
-  if (turned_)
+  llvm::Value* all = e_.i64(steps_);
+  if (layout_.turned)
     e_.ir.CreateCall(function_, {source, block, from, to, e_.i64(0), all});
   else
     e_.ir.CreateCall(function_, {source, block, e_.i64(0), all, from, to});

@@ -45,6 +45,26 @@ TEST_CASE("attention at lengths that no tile divides") {
   }
 }
 
+TEST_CASE("attention of bf16: scores by pairs of features, and where there are none") {
+  struct Sizes {
+    int t, s, e, f;
+  };
+  int turn = 0;
+  for (const Sizes& n : {Sizes{1, 1, 1, 1},
+                         {3, 70, 2, 8},
+                         {70, 100, 7, 3},
+                         {65, 63, 30, 64},
+                         {130, 130, 64, 16},
+                         {100, 65, 66, 1}}) {
+    INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
+    const Extents extents{{"b", 2}, {"t", n.t}, {"h", 3}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+    AttentionText a{.halves = true};
+    if (turn % 2 == 0) a.map = causal_map;
+    check_kernel_against_interpreter(kernel_program(attention_text(a, extents)),
+                                     trial({turn++ % 4}));
+  }
+}
+
 TEST_CASE("attention with grouped queries, without batch, without rows") {
   int turn = 0;
   const AttentionText grouped{.q = "b t g n e",

@@ -12,7 +12,8 @@ namespace {
 class Types {
  public:
   Types(const AttentionText& a, const Extents& extents) : dtype_(a.dtype), extents_(extents) {}
-  std::string operator()(const std::string& list) {
+  std::string operator()(const std::string& list) { return (*this)(list, dtype_); }
+  std::string operator()(const std::string& list, const std::string& dtype) {
     std::string out;
     for (std::size_t i = 0; i < list.size();) {
       const std::size_t end = std::min(list.find(' ', i), list.size());
@@ -25,7 +26,7 @@ class Types {
       }
       i = end + 1;
     }
-    return dtype_ + "[" + out + "]";
+    return dtype + "[" + out + "]";
   }
 
  private:
@@ -34,10 +35,20 @@ class Types {
   std::vector<std::string> seen_;
 };
 
-std::string head(const AttentionText& a, Types& type, const std::string& family) {
-  std::string t = "kernel @k " + family + "(%q: " + type(a.q);
-  t += ", %k: " + type(a.k);
-  return t + ", %u: " + type(a.u) + a.arguments;
+// `%q: type`, or `%q16: type` with a cast to %q among `casts`.
+std::string argument(const AttentionText& a, Types& type, const std::string& name,
+                     const std::string& axes, std::string& casts) {
+  if (!a.halves) return "%" + name + ": " + type(axes);
+  const std::string given = "%" + name + "16: " + type(axes, "bf16");
+  casts += "  %" + name + " = cast %" + name + "16 -> " + type(axes) + "\n";
+  return given;
+}
+
+std::string head(const AttentionText& a, Types& type, const std::string& family,
+                 std::string& casts) {
+  std::string t = "kernel @k " + family + "(" + argument(a, type, "q", a.q, casts);
+  t += ", " + argument(a, type, "k", a.k, casts);
+  return t + ", " + argument(a, type, "u", a.u, casts) + a.arguments;
 }
 
 }  // namespace
@@ -52,10 +63,10 @@ const std::string causal_gradient =
 
 std::string attention_text(const AttentionText& a, const Extents& extents) {
   Types type(a, extents);
-  std::string t = head(a, type, "attention");
+  std::string casts, t = head(a, type, "attention", casts);
   const std::string row = type(a.row), out = type(a.out), full = type(a.scores),
                     truth = "bool[" + a.row + "]\n";
-  t += ") -> (out: " + out + (a.with_lse ? ", lse: " + row : "") + ") {\n";
+  t += ") -> (out: " + out + (a.with_lse ? ", lse: " + row : "") + ") {\n" + casts;
   t += "  %score = contract %q, %k -> " + full + "\n" + a.map + "  %max = amax %x over s -> " +
        row + "\n";
   if (a.guarded)
@@ -79,10 +90,11 @@ std::string attention_text(const AttentionText& a, const Extents& extents) {
 
 std::string attention_grad_text(const AttentionText& a, const Extents& extents) {
   Types type(a, extents);
-  std::string t = head(a, type, "attention_grad");
+  std::string casts, t = head(a, type, "attention_grad", casts);
   const std::string row = type(a.row), out = type(a.out), q = type(a.q), k = type(a.k),
                     u = type(a.u), full = type(a.scores);
-  t += ", %lse: " + row + ", %delta: " + row + ", %d_out: " + out + ") -> (dq: " + q +
+  t += ", %lse: " + row + ", %delta: " + row + ", " + argument(a, type, "d_out", a.out, casts) +
+       ") -> (dq: " + q +
        ", dk: " + k + ", du: " + u;
   std::string names;
   for (std::size_t i = 0; i < a.results.size();) {
@@ -92,7 +104,7 @@ std::string attention_grad_text(const AttentionText& a, const Extents& extents) 
     names += ", %" + one.substr(0, one.find(':'));
     i = end + 1;
   }
-  t += ") {\n  %score = contract %q, %k -> " + full + "\n" + a.map +
+  t += ") {\n" + casts + "  %score = contract %q, %k -> " + full + "\n" + a.map +
        "  %shifted = sub %x, %lse -> " + full + "\n  %weight = exp %shifted -> " + full + "\n";
   t += a.weights.empty() ? "  %d_w = contract %d_out, %u -> " + full + "\n" : a.weights;
   t += "  %centred = sub %d_w, %delta -> " + full + "\n  %d_x = mul %weight, %centred -> " + full +
