@@ -34,8 +34,8 @@ class Attention {
         products_(e, s_),
         features_(features_of(e, s_, form.q, form.q)),
         out_features_(features_of(e, s_, form.u, form.out)),
-        pairs_(by_pairs(e, s_, form.q, form.k, features_)),
-        q_(e, s_, products_, form.q, s_.tiled, features_, {.turned = false, .pairs = pairs_}),
+        pairs_(by_pairs(e, s_, form.q, form.k, features_) ? Blocks::of_features : Blocks::none),
+        q_(e, s_, products_, form.q, s_.tiled, features_, {.pairs = pairs_}),
         k_(e, s_, products_, form.k, s_.keys, features_, {.turned = true, .pairs = pairs_}),
         u_(e, s_, products_, form.u, s_.keys, out_features_, {}),
         row_values_(e, s_, {form.softmax.x, form.weights}, {score(), form.softmax.weight}) {}
@@ -169,8 +169,8 @@ class Attention {
     };
     const Products::Range keys{strip.from, strip.to};
     llvm::Value* scores = row_of(tile_, tile_keys);
-    products_.multiply({row_of(q_block_, q_.pitch()), q_.pitch(), 1, pairs_}, k_block(j), scores,
-                       strip.count, tile_keys, e_.i64(k_.steps()), true, all ? nullptr : &keys);
+    products_.multiply({row_of(q_block_, q_.pitch()), q_.pitch(), 1, pairs_ != Blocks::none}, k_block(j),
+                       scores, strip.count, tile_keys, e_.i64(k_.steps()), true, all ? nullptr : &keys);
     weigh(key, count, strip, all);
     const auto first_key = [&](llvm::Value* base, std::int64_t pitch) {
       return all ? base : e_.at(base, e_.mul(strip.from, pitch), s_.dtype);
@@ -382,7 +382,7 @@ class Attention {
   TileStrips strips_;
   Products products_;
   const AxisRole features_, out_features_;
-  const bool pairs_;  // scores by pairs of bf16
+  const Blocks::Pairs pairs_;  // of the scores' operands
   Blocks q_, k_, u_;
   RowValues row_values_;
   bool kept_ = true;  // all blocks of keys are packed at once

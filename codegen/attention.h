@@ -100,10 +100,12 @@ bool by_pairs(const Emitter& e, const Scores& s, ValueId rows, ValueId keys,
 class Blocks {
  public:
   // `turned`: element (feature, position) at feature · 64 + position, else (position, feature) at
-  // position · padded features + feature. `pairs` (of bf16, in 32 bits) stand for two features each;
-  // there is no padding then. `axis` may be invalid: one position.
+  // position · padded features + feature. Pairs (of bf16, in 32 bits) stand for two neighbours along
+  // features, which are not padded then, or along positions. `axis` may be invalid: one position.
+  enum Pairs : char { none, of_features, of_positions };
   struct Layout {
-    bool turned = false, pairs = false;
+    bool turned = false;
+    Pairs pairs = none;
     friend bool operator==(const Layout&, const Layout&) = default;
   };
   Blocks(Emitter& e, const Scores& s, const Products& products, ValueId argument, AxisId axis,

@@ -91,8 +91,9 @@ class Gradient {
                     b = argument_of(e_.kernel, body, op.operands[1]);
       const AxisRole features = features_of(e_, s_, a, a);
       const ValueId row_side = has_keys(a) ? b : a, key_side = has_keys(a) ? a : b;
-      const bool pairs = by_pairs(e_, s_, row_side, key_side, features);
-      scores_.push_back({packed(row_side, false, {.turned = false, .pairs = pairs}, features),
+      const Blocks::Pairs pairs =
+          by_pairs(e_, s_, row_side, key_side, features) ? Blocks::of_features : Blocks::none;
+      scores_.push_back({packed(row_side, false, {.pairs = pairs}, features),
                          packed(key_side, true, {.turned = true, .pairs = pairs}, features)});
       add(features);
     }
@@ -103,7 +104,9 @@ class Gradient {
         tile_of_.push_back(0);
         continue;
       }
-      factor_.push_back(packed(sum.argument, sum.kind == GradSum::over_keys, {}, sum.features));
+      factor_.push_back(packed(sum.argument, sum.kind == GradSum::over_keys,
+                               {.pairs = sum.pairs ? Blocks::of_positions : Blocks::none},
+                               sum.features));
       add(sum.features);
       auto at = std::find(tiles_.begin(), tiles_.end(), sum.tile);
       tile_of_.push_back(static_cast<std::size_t>(at - tiles_.begin()));
@@ -116,6 +119,13 @@ class Gradient {
     for (Packed& p : packed_)
       p.base = scratch_.take(
           s_.dtype, p.blocks->elements() * (!p.by_key && rows_kept_ ? s_.row_blocks() : 1));
+    rounded_.resize(tiles_.size());
+    for (std::size_t n = 0; n < plan_.sums.size(); ++n) {
+      if (!plan_.sums[n].pairs) continue;
+      Rounded& r = rounded_[tile_of_[n]];
+      llvm::Value*& to = plan_.sums[n].kind == GradSum::over_keys ? r.along_keys : r.along_rows;
+      if (to == nullptr) to = scratch_.take(DType::i32, tile_rows * tile_keys / 2);
+    }
     // Scores make room for the tiles that are multiplied, vector by vector.
     for (std::size_t i = 0; i < std::max(tiles_.size(), scores_.size()); ++i)
       buffers_.push_back(scratch_.take(s_.dtype, tile_rows * tile_keys));
@@ -197,6 +207,7 @@ class Gradient {
       const TileStrips::Strip rows{e_.i64(0), row_count_, e_.i64(0), key_count_};
       score(i, rows, true);
       map(rows, true);
+      round_tiles(nullptr);
       for (std::size_t n = 0; n < plan_.sums.size(); ++n) {
         const TileStrips::Strip keys{e_.i64(0), key_count_, e_.i64(0), row_count_};
         add_product(n, i, plan_.sums[n].kind == GradSum::over_keys ? rows : keys);
@@ -218,6 +229,7 @@ class Gradient {
       map(rows, false);
     });
     for (std::size_t n = 0; n < tiles_.size(); ++n) strips_.clear_rest(buffers_[n], s_.dtype);
+    round_tiles(s_.key_extent % 2 == 0 ? nullptr : key_count_);
     for (std::size_t n = 0; n < plan_.sums.size(); ++n) {
       const auto add = [&](const TileStrips::Strip& strip) { add_product(n, i, strip); };
       if (!plan_.sums[n].argument.valid()) continue;
@@ -235,7 +247,7 @@ class Gradient {
       const Packed &a = packed_[scores_[n].row_side], &b = packed_[scores_[n].key_side];
       const std::int64_t pitch = a.blocks->pitch();
       products_.multiply({e_.at(block_of(a, i), e_.mul(rows.first, pitch), s_.dtype), pitch, 1,
-                          a.layout.pairs},
+                          a.layout.pairs != Blocks::none},
                          block_of(b, i),
                          e_.at(buffers_[n], e_.mul(rows.first, tile_keys), s_.dtype), rows.count,
                          tile_keys, e_.i64(b.blocks->steps()), true, all ? nullptr : &keys);
@@ -247,10 +259,30 @@ class Gradient {
     const GradSum& sum = plan_.sums[n];
     if (!sum.argument.valid()) return;
     const bool over_keys = sum.kind == GradSum::over_keys;
-    llvm::Value* factor = e_.at(block_of(packed_[factor_[n]], i),
-                                e_.mul(strip.from, packed_[factor_[n]].blocks->pitch()), s_.dtype);
+    const Packed& packed = packed_[factor_[n]];
     llvm::Value* to = e_.at(sums_.at(sum, plane_, unit_, row_, key_),
                             e_.mul(strip.first, sum.columns), s_.dtype);
+    if (sum.pairs) {
+      // Strips begin at even positions.
+      llvm::Value* step = e_.ir.CreateLShr(strip.from, std::uint64_t{1});
+      llvm::Value* steps = e_.ceil_div(e_.ir.CreateSub(strip.to, strip.from), 2);
+      const Rounded& tile = rounded_[tile_of_[n]];
+      const Products::Factor from =
+          over_keys
+              ? Products::Factor{e_.at(tile.along_keys,
+                                       e_.add(e_.mul(strip.first, tile_keys / 2), step),
+                                       DType::i32),
+                                 tile_keys / 2, 1, true}
+              : Products::Factor{e_.at(tile.along_rows,
+                                       e_.add(e_.mul(step, tile_keys), strip.first), DType::i32),
+                                 1, tile_keys, true};
+      llvm::Value* factor =
+          e_.at(block_of(packed, i), e_.mul(step, packed.blocks->pitch()), DType::i32);
+      products_.multiply(from, factor, to, strip.count, sum.columns, steps, false);
+      return;
+    }
+    llvm::Value* factor = e_.at(block_of(packed, i),
+                                e_.mul(strip.from, packed.blocks->pitch()), s_.dtype);
     llvm::Value *row = over_keys ? strip.first : strip.from,
                 *key = over_keys ? strip.from : strip.first;
     llvm::Value* from =
@@ -258,6 +290,54 @@ class Gradient {
     const Products::Factor tile{from, over_keys ? tile_keys : 1, over_keys ? 1 : tile_keys};
     products_.multiply(tile, factor, to, strip.count, sum.columns,
                        e_.ir.CreateSub(strip.to, strip.from), false);
+  }
+
+  // Tiles of bf16 for products by pairs: pairs of keys row by row, pairs of rows key by key. What
+  // does not exist beside the last row or key is 0. `keys`: how many there are; null: an even number.
+  void round_tiles(llvm::Value* keys) {
+    const DType d = s_.dtype;
+    const int lanes = s_.lanes;
+    const Operand rounds{.rounds = true};
+    llvm::Value* const zero = e_.constant(d, 0, lanes);
+    for (std::size_t n = 0; n < tiles_.size(); ++n) {
+      const Rounded& to = rounded_[n];
+      if (to.along_keys == nullptr && to.along_rows == nullptr) continue;
+      e_.loop(e_.i64(0), row_count_, 2, [&](llvm::Value* r) {
+        const auto load = [&](llvm::Value* row, std::int64_t c) {
+          llvm::Value* x =
+              e_.load(e_.at(buffers_[n], e_.add(e_.mul(row, tile_keys), c), d), d, lanes);
+          if (keys == nullptr) return x;
+          llvm::Value* there = e_.first_lanes(e_.add(keys, -c), lanes);
+          return e_.ir.CreateSelect(there, x, zero);
+        };
+        llvm::Value* next = e_.add(r, 1);
+        llvm::Value* both =
+            s_.row_extent % 2 == 0 ? nullptr : e_.ir.CreateICmpSLT(next, row_count_);
+        for (std::int64_t c = 0; c < tile_keys; c += 2 * lanes) {
+          llvm::Value *x[2], *y[2];
+          for (int i = 0; i < 2; ++i) {
+            x[i] = load(r, c + i * lanes);
+            y[i] = load(next, c + i * lanes);
+            if (both != nullptr) y[i] = e_.ir.CreateSelect(both, y[i], zero);
+          }
+          for (int i = 0; i < 2 && to.along_rows != nullptr; ++i)
+            e_.store(pair_up(e_, rounds, x[i], y[i], lanes, nullptr),
+                     e_.at(to.along_rows,
+                           e_.add(e_.mul(e_.ir.CreateLShr(r, std::uint64_t{1}), tile_keys),
+                                  c + i * lanes),
+                           DType::i32),
+                     DType::i32, lanes);
+          if (to.along_keys == nullptr) continue;
+          const auto put = [&](llvm::Value* row, llvm::Value* const* of) {
+            e_.store(neighbours(e_, of[0], of[1]),
+                     e_.at(to.along_keys, e_.add(e_.mul(row, tile_keys / 2), c / 2), DType::i32),
+                     DType::i32, lanes);
+          };
+          put(r, x);
+          put(next, y);
+        }
+      });
+    }
   }
 
   // ---- the maps, and sums that are no contractions
@@ -382,6 +462,10 @@ class Gradient {
   std::vector<std::size_t> factor_, tile_of_;  // by sum: in packed_, in tiles_
   std::vector<llvm::Value*> tile_sums_;        // by sum: of one tile, or null
   std::vector<llvm::Value*> buffers_;          // scores, then tiles in their places
+  struct Rounded {
+    llvm::Value *along_keys = nullptr, *along_rows = nullptr;  // pairs, if products want them
+  };
+  std::vector<Rounded> rounded_;  // by tile
   bool rows_kept_ = true;
   Point plane_;
   llvm::Value *unit_ = nullptr, *chunk_ = nullptr, *row_ = nullptr, *row_count_ = nullptr,

@@ -20,10 +20,11 @@ struct GradSum {
   } kind;
   OpId op;
   int result;               // of the kernel
-  ValueId tile;             // what is summed
+  ValueId tile;             // what is summed; with `pairs` before it is rounded
   ValueId argument, index;  // the contraction's other operand; the scatter's index
   AxisRole features;        // its axes that are none of the scores': the argument's, the scatter's
 
+  bool pairs = false;  // a contraction of bf16 with bf16
   bool rows = false, keys = false;  // keeps the tiled axis, the keys
   AxisRole outer, missing;          // outer axes that it has and lacks
   AxisRole inner;                   // inner axes that it has, if it grows through a whole unit

@@ -171,6 +171,10 @@ class Planner {
       sum.rows = !sum.keys;
       sum.argument = argument_of(f_, f_.body(), op.operands[1]);
       sum.features = features_of(e_, p_.scores, sum.argument, sum.argument);
+      const ValueId exact = before_rounding(sum.tile);
+      sum.pairs = exact.valid() && e_.target.bf16_dot && p_.scores.dtype == DType::f32 &&
+                  f_.type(sum.argument).dtype == DType::bf16;
+      if (sum.pairs) sum.tile = exact;
     } else if (op.code == Opcode::scatter_) {
       sum.kind = GradSum::scattered;
       sum.index = op.operands[1];
@@ -184,6 +188,17 @@ class Planner {
     sum.missing = part(p_.outer, r, false);
     sum.others = part(p_.scores.others, r, true);
     return sum;
+  }
+
+  // x of cast(cast(x, bf16), f32); null else.
+  ValueId before_rounding(ValueId v) const {
+    const Op* widened = f_.definition(v);
+    if (widened == nullptr || widened->code != Opcode::cast_) return {};
+    const Op* rounded = f_.definition(widened->operands[0]);
+    if (rounded == nullptr || rounded->code != Opcode::cast_ ||
+        f_.type(rounded->results[0]).dtype != DType::bf16)
+      return {};
+    return rounded->operands[0];
   }
 
   void choose_chunks() {

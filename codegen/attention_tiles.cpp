@@ -184,24 +184,26 @@ Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId ar
                const AxisRole& features, Layout layout)
     : e_(e), s_(s), buffer_(buffer_of(e, argument)), axis_(axis), features_(features),
       layout_(layout) {
-  steps_ = layout.pairs ? (features.extent + 1) / 2 : features.extent;
-  pitch_ = layout.turned  ? tile_keys
-           : layout.pairs ? steps_
-                          : products.padded(features.extent);
-  elements_ = layout.turned ? std::max<std::int64_t>(steps_, 1) * tile_keys : tile_rows * pitch_;
+  steps_ = layout.pairs == of_features ? (features.extent + 1) / 2 : features.extent;
+  pitch_ = layout.turned                 ? tile_keys
+           : layout.pairs == of_features ? steps_
+                                         : products.padded(features.extent);
+  elements_ = layout.turned                  ? std::max<std::int64_t>(steps_, 1) * tile_keys
+              : layout.pairs == of_positions ? tile_rows / 2 * pitch_
+                                             : tile_rows * pitch_;
   const AxisRole positions =
       role_of(e, axis.valid() ? std::vector<AxisId>{axis} : std::vector<AxisId>{});
-  if (layout.pairs && !layout.turned) {
+  if (layout.pairs == of_features && !layout.turned) {
     function_ = emit_copy_of_pairs(positions);
     return;
   }
   Contraction shape;
   shape.dtype = s.dtype;
   shape.lanes = s.lanes;
-  shape.pairs = layout.pairs;
+  shape.pairs = layout.pairs != none;
   shape.k = layout.turned ? features : positions;
   Operand operand{.buffer = buffer_};
-  if (!layout.pairs && stored_dtype(e, operand) != s.dtype) operand.casts = {s.dtype};
+  if (layout.pairs == none && stored_dtype(e, operand) != s.dtype) operand.casts = {s.dtype};
   function_ = emit_pack(e, shape, operand, layout.turned ? positions : features, pitch_,
                         layout.turned ? "pack_turned" : "pack");
 }
@@ -239,6 +241,10 @@ void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::
       e_.at(e_.buffer(buffer_), every_lane(e_, buffer_offset(e_, buffer_, index, 1), 1),
             e_.buffer_type(buffer_).dtype);
   llvm::Value* all = e_.i64(steps_);
+  if (layout_.pairs == of_positions) {
+    from = e_.ir.CreateLShr(from, std::uint64_t{1});
+    to = e_.ceil_div(to, 2);
+  }
   if (layout_.turned)
     e_.ir.CreateCall(function_, {source, block, from, to, e_.i64(0), all});
   else

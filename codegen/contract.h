@@ -99,6 +99,8 @@ llvm::Value* pair_up(Emitter& e, const Operand& operand, llvm::Value* first, llv
                      int lanes, llvm::Value* both);
 // `lanes` pairs from 2 · lanes elements, contiguous in memory.
 llvm::Value* load_pairs(Emitter& e, const Operand& operand, llvm::Value* address, int lanes);
+// Two vectors of floats, rounded: their pairs of neighbours, those of `low` first.
+llvm::Value* neighbours(Emitter& e, llvm::Value* low, llvm::Value* high);
 // sum + the products of both pairs, the second pair's first. What is below 2⁻¹²⁶ counts as 0.
 llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* sum);
 

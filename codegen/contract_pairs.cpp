@@ -44,7 +44,7 @@ llvm::Value* load_pairs(Emitter& e, const Operand& operand, llvm::Value* address
   if (lanes == 16) {
     llvm::Value* low = load_operand(e, operand, address, lanes);
     llvm::Value* high = load_operand(e, operand, e.at(address, e.i64(lanes), stored), lanes);
-    return e.ir.CreateBitCast(narrow(e, low, high), pairs);
+    return neighbours(e, low, high);
   }
   llvm::Value* rounded =
       round_to_bf16(e, load_operand(e, operand, address, 2 * lanes), 2 * lanes);
@@ -53,6 +53,10 @@ llvm::Value* load_pairs(Emitter& e, const Operand& operand, llvm::Value* address
   llvm::Type* halves =
       llvm::FixedVectorType::get(e.ir.getInt16Ty(), static_cast<unsigned>(2 * lanes));
   return e.ir.CreateBitCast(e.ir.CreateTrunc(upper, halves), pairs);
+}
+
+llvm::Value* neighbours(Emitter& e, llvm::Value* low, llvm::Value* high) {
+  return e.ir.CreateBitCast(narrow(e, low, high), e.type(DType::i32, 16));
 }
 
 llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* sum) {

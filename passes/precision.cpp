@@ -15,8 +15,10 @@
 #include "passes/precision.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
+#include "ir/attention.h"
 #include "ir/builder.h"
 #include "passes/passes.h"
 #include "passes/plan.h"
@@ -58,16 +60,16 @@ bool only_multiplied(const Function& f, const Region& region, ValueId argument) 
   return read;
 }
 
+// A product of few elements: it reads them as a sum does.
+bool sums(const Op& op) { return op.code == Opcode::sum_ || op.code == Opcode::contract_; }
+
+}  // namespace
+
 bool is_widened(const Function& f, ValueId v) {
   const OpId def = f.value(v).def;
   return def.valid() && f.op(def).code == Opcode::cast_ &&
          f.type(f.op(def).operands[0]).dtype == DType::bf16;
 }
-
-// A product of few elements: it reads them as a sum does.
-bool sums(const Op& op) { return op.code == Opcode::sum_ || op.code == Opcode::contract_; }
-
-}  // namespace
 
 bool rounds(const Function& f, const Op& op, std::size_t i, std::int64_t least) {
   if (op.code == Opcode::contract_) return worth_it(f, op, least);
@@ -239,8 +241,63 @@ class Rounding {
         copy_.map(v, x);
       }
     }
-    copy_.clone(id);
+    op.code == Opcode::fused_ && op.attr.claim == Claim::attention_grad ? gradient(op)
+                                                                        : copy_.clone(id);
     for (const auto& [v, before] : f32_of) copy_.map(ValueId{v}, before);
+  }
+  // Attention's gradient with the tiles rounded that are multiplied with a rounded argument.
+  void gradient(const Op& op) {
+    const Region& region = from_.regions[op.regions[0].index];
+    const RegionId made = to_.open();
+    for (ValueId v : region.arguments)
+      copy_.map(v, to_.argument(copy_(from_.type(v)), to_.program().text(from_.value(v).name)));
+    std::map<std::uint32_t, ValueId> tiles;
+    for (OpId o : region.ops) {
+      const Op& inner = from_.op(o);
+      to_.at = inner.loc;
+      const ValueId tile = inner.code == Opcode::contract_ ? inner.operands[0] : ValueId{};
+      if (!tile.valid() || !rounds_tile(op, region, inner)) {
+        copy_.clone(o);
+        continue;
+      }
+      const ValueId exact = copy_(tile);
+      ValueId& tile_in_bf16 = tiles[tile.index];
+      if (!tile_in_bf16.valid())
+        tile_in_bf16 = to_.cast(to_.cast(exact, DType::bf16), DType::f32);
+      copy_.map(tile, tile_in_bf16);
+      copy_.clone(o);
+      copy_.map(tile, exact);
+    }
+    std::vector<ValueId> yields, operands;
+    for (ValueId v : region.results) yields.push_back(copy_(v));
+    to_.close(yields);
+    for (ValueId v : op.operands) operands.push_back(copy_(v));
+    std::vector<Type> types;
+    for (ValueId v : op.results) types.push_back(copy_(from_.type(v)));
+    to_.at = op.loc;
+    const std::vector<ValueId> results =
+        to_.add_multi(op.code, operands, copy_(op.attr), types, std::array{made});
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      copy_.map(op.results[i], results[i]);
+      to_.name(results[i], to_.program().text(from_.value(op.results[i]).name));
+    }
+    for (std::size_t i = 0; i < results.size(); ++i) groups(op.results[i], results[i]);
+  }
+  // A contraction of a tile with an argument that is bf16, each element of the tile often enough.
+  bool rounds_tile(const Op& op, const Region& region, const Op& product) const {
+    const ValueId argument = argument_of(from_, region, product.operands[1]);
+    if (!argument.valid() || argument_of(from_, region, product.operands[0]).valid() ||
+        rounding::is_widened(from_, product.operands[0]) ||
+        from_.type(product.operands[0]).dtype != DType::f32)
+      return false;
+    std::int64_t reads = 1;
+    for (AxisId a : from_.type(argument).axes)
+      if (!from_.type(product.operands[0]).axes.contains(a)) reads *= from_.extent(a);
+    if (reads < least_) return false;
+    for (std::size_t i = 0; i < region.arguments.size(); ++i)
+      if (region.arguments[i] == argument)
+        return rounding::rounds(from_, op, i, least_) || rounding::is_widened(from_, op.operands[i]);
+    return false;
   }
 
   // ---- a value in one of its forms

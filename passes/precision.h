@@ -25,6 +25,8 @@ struct Border {
 // Operand i is rounded: of a contraction that reads its elements `least` times, or of the products
 // of attention.
 bool rounds(const Function& f, const Op& op, std::size_t i, std::int64_t least);
+// A value that was widened from bf16.
+bool is_widened(const Function& f, ValueId v);
 // Operand i of a call is an argument that is bf16.
 bool takes_bf16(const Program& program, const std::vector<Border>& borders, const Op& call,
                 std::size_t i);

@@ -12,11 +12,21 @@ namespace {
 
 double total(const std::vector<double>& x) { return std::accumulate(x.begin(), x.end(), 0.0); }
 
-// A product of bf16 values runs at another rate than the others.
-bool multiplies_bf16(const Function& kernel) {
-  return std::any_of(kernel.ops.begin(), kernel.ops.end(), [&](const Op& op) {
-    return op.code == Opcode::contract_ && kernel.type(op.operands[0]).dtype == DType::bf16;
-  });
+// Products of bf16 run at another rate than the others: their share of a kernel's contractions, which are
+// of one size in attention. There an operand is widened, which does not change what it is worth.
+double share_of_pairs(const Function& kernel) {
+  const auto is_bf16 = [&](ValueId v) {
+    const Op* cast = kernel.definition(v);
+    const bool widened = cast != nullptr && cast->code == Opcode::cast_ && kernel.family != Family::contract;
+    return kernel.type(widened ? cast->operands[0] : v).dtype == DType::bf16;
+  };
+  double all = 0, pairs = 0;
+  for (const Op& op : kernel.ops) {
+    if (op.code != Opcode::contract_) continue;
+    ++all;
+    pairs += is_bf16(op.operands[0]) && is_bf16(op.operands[1]);
+  }
+  return all == 0 ? 0 : pairs / all;
 }
 
 }  // namespace
@@ -110,7 +120,7 @@ std::vector<Profile::Row> Profile::rows(const Roofline& machine) const {
     ++r.calls;
     r.cost.flop += cost.flop;
     r.cost.bytes += cost.bytes;
-    r.roof += machine.seconds(cost, multiplies_bf16(kernel));
+    r.roof += machine.seconds(cost, share_of_pairs(kernel));
     r.computed += l.tiles_computed;
     r.tiles += l.tiles;
     r.planes += l.tiles > 0 ? l.kernel.tile_planes : 0;

@@ -84,11 +84,11 @@ double stream_rate(const Loop& loop, Pool& pool, std::byte* memory) {
 
 }  // namespace
 
-double Roofline::seconds(const Cost& cost, bool bf16_products) const {
-  const double peak = bf16_products && bf16 > 0 ? bf16 : f32;
+double Roofline::seconds(const Cost& cost, double pairs) const {
+  const double computing = cost.flop * ((1 - pairs) / f32 + pairs / (bf16 > 0 ? bf16 : f32));
   const double reading = static_cast<double>(cost.bytes - cost.written) / read;
   const double moving = static_cast<double>(cost.bytes) / std::max({read, copy, update});
-  return std::max({cost.flop / peak, reading, moving});
+  return std::max({computing, reading, moving});
 }
 
 Result<Roofline> measure_roofline(const Target& target, int threads) {

@@ -15,10 +15,10 @@ struct Roofline {
   // another, past the caches or through them, whichever is faster here; of an update in place.
   double read = 0, copy = 0, update = 0;
 
-  // The least seconds for the work, if none of its data lies in a cache: `bf16_products` says which
-  // rate of multiply-adds holds; nothing is read faster than at `read`, and all bytes together move
+  // The least seconds for the work, if none of its data lies in a cache: of the FLOP, the share
+  // `pairs` runs at the rate of bf16; nothing is read faster than at `read`, and all bytes together move
   // no faster than at the best of the three.
-  double seconds(const Cost& cost, bool bf16_products) const;
+  double seconds(const Cost& cost, double pairs) const;
 };
 
 // The best of three rounds. Takes 256 MiB for the time being, about a second.

@@ -108,9 +108,16 @@ std::string attention_grad_text(const AttentionText& a, const Extents& extents) 
        "  %shifted = sub %x, %lse -> " + full + "\n  %weight = exp %shifted -> " + full + "\n";
   t += a.weights.empty() ? "  %d_w = contract %d_out, %u -> " + full + "\n" : a.weights;
   t += "  %centred = sub %d_w, %delta -> " + full + "\n  %d_x = mul %weight, %centred -> " + full +
-       "\n" + a.gradient + "  %dq = contract %d_s, %k -> " + q + "\n  %dk = contract %d_s, %q -> " +
-       k + "\n  %du = contract " + (a.weights.empty() ? "%weight" : "%kept") + ", %d_out -> " + u +
-       "\n";
+       "\n" + a.gradient;
+  std::string d_s = "%d_s", weight = a.weights.empty() ? "%weight" : "%kept";
+  if (a.halves)
+    for (std::string* tile : {&d_s, &weight}) {
+      t += "  " + *tile + "16 = cast " + *tile + " -> " + type(a.scores, "bf16") + "\n  " + *tile +
+           "r = cast " + *tile + "16 -> " + full + "\n";
+      *tile += "r";
+    }
+  t += "  %dq = contract " + d_s + ", %k -> " + q + "\n  %dk = contract " + d_s + ", %q -> " + k +
+       "\n  %du = contract " + weight + ", %d_out -> " + u + "\n";
   return t + "  return %dq, %dk, %du" + names + "\n}\n";
 }
 

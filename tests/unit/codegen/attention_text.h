@@ -19,7 +19,9 @@ struct AttentionText {
   std::string gradient = "  %d_s = mul %d_x, 0.3 -> f32[b t h s]\n";  // of %d_x, gives %d_s
   std::string results = "";  // of a gradient, further ones: `name: type;…`, defined in `gradient`
   std::string dtype = "f32";
-  bool halves = false;   // %q, %k, %u and %d_out are bf16 in memory and widened first
+  // %q, %k, %u and %d_out are bf16 in memory and widened first; what a gradient multiplies with them is
+  // rounded.
+  bool halves = false;
 };
 using Extents = std::vector<std::pair<std::string, int>>;
 

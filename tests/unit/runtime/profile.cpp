@@ -155,10 +155,11 @@ TEST_CASE("profile: the launches' sum is the step, and a trace of it is JSON wit
 
 TEST_CASE("roofline: a launch is bound by products, by reading, or by all that moves") {
   const Roofline machine{.f32 = 100, .bf16 = 200, .read = 20, .copy = 30};
-  CHECK(machine.seconds({.flop = 1000, .bytes = 1}, false) == 10);
-  CHECK(machine.seconds({.flop = 1000, .bytes = 1}, true) == 5);
-  CHECK(machine.seconds({.flop = 0, .bytes = 60, .written = 0}, false) == 3);
-  CHECK(machine.seconds({.flop = 0, .bytes = 60, .written = 30}, false) == 2);
+  CHECK(machine.seconds({.flop = 1000, .bytes = 1}, 0) == 10);
+  CHECK(machine.seconds({.flop = 1000, .bytes = 1}, 1) == 5);
+  CHECK(machine.seconds({.flop = 1000, .bytes = 1}, 0.5) == 7.5);
+  CHECK(machine.seconds({.flop = 0, .bytes = 60, .written = 0}, 0) == 3);
+  CHECK(machine.seconds({.flop = 0, .bytes = 60, .written = 30}, 0) == 2);
   const Roofline no_pairs{.f32 = 100, .bf16 = 0, .read = 20, .copy = 30};
-  CHECK(no_pairs.seconds({.flop = 1000, .bytes = 1}, true) == 10);
+  CHECK(no_pairs.seconds({.flop = 1000, .bytes = 1}, 1) == 10);
 }
