@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "codegen/families.h"
+#include "codegen/math.h"
 
 namespace gradc {
 namespace {
@@ -26,7 +27,9 @@ class Gradient {
         strips_(e, s_, mask_, scratch_),
         products_(e, s_),
         sums_(e, plan, products_, scratch_),
-        row_values_(e, s_, roots(plan), score_values()) {}
+        row_values_(e, s_, roots(plan), score_values()) {
+    find_weights();
+  }
 
   void emit() {
     std::int64_t features = 16;
@@ -56,6 +59,21 @@ class Gradient {
     std::vector<ValueId> out;
     for (OpId o : plan_.form.scores) out.push_back(e_.kernel.op(o).results[0]);
     return out;
+  }
+
+  // Exponentials of a score less what its row has: weights, since forward gave the logarithm of the
+  // row's sum. They are not above 1 but for rounding.
+  void find_weights() {
+    const Function& f = e_.kernel;
+    const auto has_keys = [&](ValueId v) { return f.type(v).axes.contains(s_.keys); };
+    for (OpId o : f.body().ops) {
+      const Op& op = f.op(o);
+      const Op* less = op.code == Opcode::exp_ ? f.definition(op.operands[0]) : nullptr;
+      if (less != nullptr && less->code == Opcode::sub_ && s_.dtype == DType::f32 &&
+          f.type(op.results[0]).dtype == DType::f32 && has_keys(less->operands[0]) &&
+          !has_keys(less->operands[1]))
+        weights_.push_back(o);
+    }
   }
 
   // ---- blocks of arguments, each packed once however many products read it
@@ -371,6 +389,10 @@ class Gradient {
         };
         for (std::size_t n = 0; n < scores.size(); ++n)
           values.bind(scores[n], e_.load(at(n), d, lanes));
+        for (OpId o : weights_) {
+          const Op& weight = e_.kernel.op(o);
+          values.bind(weight.results[0], emit_exp_below(e_, values.get(weight.operands[0])));
+        }
         for (ValueId v : roots(plan_)) values.get(v);
         for (std::size_t n = 0; n < tiles_.size(); ++n)
           e_.store(values.get(tiles_[n]), at(n), d, lanes);
@@ -458,6 +480,7 @@ class Gradient {
   };
   std::vector<Score> scores_;
   std::vector<Packed> packed_;
+  std::vector<OpId> weights_;
   std::vector<ValueId> tiles_;                 // that are multiplied
   std::vector<std::size_t> factor_, tile_of_;  // by sum: in packed_, in tiles_
   std::vector<llvm::Value*> tile_sums_;        // by sum: of one tile, or null

@@ -16,8 +16,8 @@ namespace gradc {
 // ≤ 1 ULP. Overflows to inf above 88.7228, rounds to subnormals and 0 as IEEE would.
 llvm::Value* emit_exp(Emitter& e, llvm::Value* x);
 
-// exp of x ≤ 0 with fewer steps where the target has an instruction for the exponent: ≤ 1 ULP down to
-// −5, 3e-7 of the result at −87. exp(−inf) = 0.
+// exp of x ≤ 0, or a little above, with fewer steps where the target has an instruction for the exponent:
+// ≤ 1 ULP in −5 … 5, 3e-7 of the result at −87. exp(−inf) = 0.
 llvm::Value* emit_exp_below(Emitter& e, llvm::Value* x);
 
 // ≤ 1 ULP. log(±0) = −inf, of a negative number NaN.
