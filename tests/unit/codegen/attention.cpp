@@ -51,11 +51,9 @@ TEST_CASE("attention of bf16: scores by pairs of features, and where there are n
   };
   int turn = 0;
   for (const Sizes& n : {Sizes{1, 1, 1, 1},
-                         {3, 70, 2, 8},
                          {70, 100, 7, 3},
                          {65, 63, 30, 64},
-                         {130, 130, 64, 16},
-                         {100, 65, 66, 1}}) {
+                         {130, 130, 64, 16}}) {
     INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
     const Extents extents{{"b", 2}, {"t", n.t}, {"h", 3}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
     AttentionText a{.halves = true};

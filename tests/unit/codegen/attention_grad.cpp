@@ -49,11 +49,9 @@ TEST_CASE("attention's gradient of bf16: products by pairs of features, of keys 
   };
   int turn = 0;
   for (const Sizes& n : {Sizes{1, 1, 1, 2},
-                         {3, 71, 2, 8},
                          {71, 100, 7, 3},
                          {65, 63, 30, 64},
-                         {129, 130, 64, 16},
-                         {100, 65, 66, 1}}) {
+                         {129, 130, 64, 16}}) {
     INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
     const Extents extents{{"b", 2}, {"t", n.t}, {"h", 3}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
     AttentionText a{.halves = true};
