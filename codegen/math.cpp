@@ -21,6 +21,15 @@ constexpr std::array<double, 6> exp_q = {0x1p-1,       0x1.555556p-3,  0x1.5554a
 // ln 2 in two parts; the first has 15 bits, so that its product with n is exact.
 constexpr double ln2_high = 0x1.62e4p-1, ln2_low = 0x1.7f7d1cp-20;
 
+// e^r for |r| ≤ 0.3467 to 2^−28. With ln 2 in one part, n · ln 2 is off by n · 1.9e-9.
+constexpr std::array<double, 7> exp_near = {1,
+                                            1,
+                                            0x1.fffffcp-2,
+                                            0x1.555492p-3,
+                                            0x1.5558f2p-5,
+                                            0x1.123a0ap-7,
+                                            0x1.6a23f2p-10};
+
 Exponent split_exponent(const Lanes& v, llvm::Value* x) {
   // Adding 1.5·2²³ rounds to an integer, which then stands in the low bits.
   llvm::Value* shifted = v.fma(x, v.f(0x1.715476p+0), v.f(0x1.8p23));
@@ -55,19 +64,11 @@ llvm::Value* emit_exp(Emitter& e, llvm::Value* x) {
 }
 
 llvm::Value* emit_exp_below(Emitter& e, llvm::Value* x) {
-  // (e^r − 1 − r)/r² for |r| ≤ 0.3467, relative to e^r: 2^−28. ln 2 in one part is off by n · 1.9e-9.
-  static constexpr std::array<double, 7> p = {1,
-                                              1,
-                                              0x1.fffffcp-2,
-                                              0x1.555492p-3,
-                                              0x1.5558f2p-5,
-                                              0x1.123a0ap-7,
-                                              0x1.6a23f2p-10};
   const Lanes v(e, x);
   if (!scales_at_once(e, v)) return emit_exp(e, x);
   llvm::Value* y = v.at_least(x, v.f(-105));
   llvm::Value* n = v.sub(v.fma(y, v.f(0x1.715476p+0), v.f(0x1.8p23)), v.f(0x1.8p23));
-  return scaled(e, v.polynomial(v.fma(n, v.f(-0x1.62e43p-1), y), p), n);
+  return scaled(e, v.polynomial(v.fma(n, v.f(-0x1.62e43p-1), y), exp_near), n);
 }
 
 llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {
@@ -89,10 +90,22 @@ llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {
 llvm::Value* emit_one_plus_tanh(Emitter& e, llvm::Value* x) {
   const Lanes v(e, x);
   // 2/exp(87.5) is 2⁻¹²⁵·²; beyond 17 nothing is left of the exponential.
-  llvm::Value* y = v.at_least(v.at_most(v.mul(x, v.f(-2)), v.f(87.5)), v.f(-40));
-  const Exponent t = split_exponent(v, y);
-  llvm::Value* scale = v.power_of_two(t.n);
-  return e.ir.CreateFDiv(v.f(2), v.fma(t.p, scale, v.add(scale, v.f(1))));
+  llvm::Value* y = v.at_most(v.at_least(x, v.f(-43.75)), v.f(20));
+  if (!e.has_fma()) {
+    const Exponent t = split_exponent(v, v.mul(y, v.f(-2)));
+    llvm::Value* scale = v.power_of_two(t.n);
+    return e.ir.CreateFDiv(v.f(2), v.fma(t.p, scale, v.add(scale, v.f(1))));
+  }
+  // exp(−2x) = 2ⁿ · p(x + n · ln 2/2): exp_near's coefficients times (−2)^k.
+  std::array<double, exp_near.size()> p = exp_near;
+  for (std::size_t k = 1; k < p.size(); ++k) p[k] *= k % 2 == 0 ? 1 << k : -(1 << k);
+  llvm::Value* shifted = v.fma(y, v.f(-0x1.715476p+1), v.f(0x1.8p23));
+  llvm::Value* n = v.sub(shifted, v.f(0x1.8p23));
+  llvm::Value* m = v.polynomial(v.fma(n, v.f(0x1.62e43p-2), y), p);
+  // Neither way of scaling rounds.
+  if (scales_at_once(e, v)) return e.ir.CreateFDiv(v.f(2), v.add(scaled(e, m, n), v.f(1)));
+  llvm::Value* whole = v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000));
+  return e.ir.CreateFDiv(v.f(2), v.fma(m, v.power_of_two(whole), v.f(1)));
 }
 
 llvm::Value* emit_erf(Emitter& e, llvm::Value* x) {
