@@ -1,7 +1,10 @@
 // Mixed precision: the operands of products are rounded to bf16, each rounding a cast to be seen.
 // Products are contractions and what attention multiplies: q, k, the values, and their cotangents.
-// Sums stay f32 (`contract` of bf16 gives f32; attention multiplies in f32 what it widens), and so
-// does all that is no operand of a product: parameters, their moments, norms, softmaxes, losses.
+// Sums stay f32 (`contract` of bf16 gives f32), and so does all that is no operand of a product:
+// parameters, their moments, norms, softmaxes, losses. In attention's gradient the weights and the
+// cotangents of the scores are operands, too, and rounded within the region; in attention itself a
+// weight is not: its kernel multiplies before it knows the row's largest score, so that a rounding
+// would stand at another number than the one that the definition has.
 //
 // A value is rounded once, where it is made, and then read through the views that the product reads
 // it through: so grouping can put the cast into the kernel that makes the value. An argument is
