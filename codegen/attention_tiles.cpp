@@ -182,7 +182,11 @@ bool by_pairs(const Emitter& e, const Scores& s, ValueId rows, ValueId keys,
 
 Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId argument, AxisId axis,
                const AxisRole& features, Layout layout)
-    : e_(e), s_(s), buffer_(buffer_of(e, argument)), axis_(axis), features_(features),
+    : e_(e),
+      s_(s),
+      buffer_(buffer_of(e, argument)),
+      axis_(axis),
+      features_(features),
       layout_(layout) {
   steps_ = layout.pairs == of_features ? (features.extent + 1) / 2 : features.extent;
   pitch_ = layout.turned                 ? tile_keys

@@ -174,10 +174,15 @@ class Mirrors {
 // One function with its twins.
 class Rewrite {
  public:
-  Rewrite(const Program& from, FunctionId id, const Twins& twins, Mirrors& mirrors, Program& program,
-          Function& made)
-      : from_(from), id_(id), f_(from.function(id)), twins_(twins), to_(program, made),
-        copy_(f_, to_), twin_(f_.values.size()) {
+  Rewrite(const Program& from, FunctionId id, const Twins& twins, Mirrors& mirrors,
+          Program& program, Function& made)
+      : from_(from),
+        id_(id),
+        f_(from.function(id)),
+        twins_(twins),
+        to_(program, made),
+        copy_(f_, to_),
+        twin_(f_.values.size()) {
     copy_.arguments();
     for (std::size_t i = 0; i < f_.groups.size(); ++i)
       if (twins_.has(id, i)) take(f_.groups[i], mirrors.of(f_.groups[i].bundle));
