@@ -58,15 +58,26 @@ struct Batch {
 
 // What --profile and --trace want, beside the times.
 struct Report {
+  std::unique_ptr<RooflineMeter> meter;
   std::optional<Profile> profile;
   std::optional<Roofline> machine;
   std::optional<LineProfile> lines;
 
-  Result<Done> finish(const Common& common, const BenchOptions& o, const Target& target, Entry& step) {
+  // A round of measuring, if it is time for one behind timed step i.
+  Result<Done> behind(const Common& common, const BenchOptions& o, const Target& target, std::int64_t i) {
+    if (!o.profile || i * RooflineMeter::rounds / std::max<std::int64_t>(o.steps, 1) < (meter ? meter->done() : 0)) return Done{};
+    if (!meter) {
+      Result<std::unique_ptr<RooflineMeter>> made = RooflineMeter::create(target, chosen_threads(common));
+      if (!made) return made.failure();
+      meter = std::move(*made);
+    }
+    meter->round();
+    return Done{};
+  }
+  Result<Done> finish(const BenchOptions& o, Entry& step) {
     if (!o.profile) return Done{};
-    Result<Roofline> measured = measure_roofline(target, chosen_threads(common));
-    if (!measured) return measured.failure();
-    machine = *measured;
+    while (meter->done() < RooflineMeter::rounds) meter->round();
+    machine = meter->rates();
     if (!o.lines) return Done{};
     std::vector<double> seconds;
     for (const Profile::Times& t : profile->launches()) seconds.push_back(t.seconds());
@@ -125,6 +136,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
   if (o.profile) profiled.profile.emplace(step);
   std::vector<double> times;
   double first_s = 0, first_loss = 0, loss = 0;
+  rusage usage{};
   for (std::int64_t i = 0; i < o.steps + 2; ++i) {   // the first two warm caches and pages
     const Clock::time_point t = Clock::now();
     batch.copy();
@@ -138,11 +150,13 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     }
     if (i >= 2) times.push_back(seconds_since(t));
     if (o.profile && timed) profiled.profile->add(times.back());
+    if (i <= 2) getrusage(RUSAGE_SELF, &usage);   // the most there will be but for the measuring of rates
+    if (i >= 2)
+      if (Result<Done> r = profiled.behind(common, o, *target, i - 2); !r) return r.failure();
   }
   const double middle = median(times), least = *std::min_element(times.begin(), times.end());
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  if (Result<Done> r = profiled.finish(common, o, *target, step); !r) return r.failure();
+  if (!o.profile) getrusage(RUSAGE_SELF, &usage);
+  if (Result<Done> r = profiled.finish(o, step); !r) return r.failure();
   if (trace) {
     const std::string text = trace_text(step);
     const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 
 #include "frontend/near.h"
 #include "runtime/train.h"
@@ -27,6 +28,23 @@ constexpr const char* exits =
     "SIGINT, SIGTERM.";
 
 constexpr const char* target_names = "avx512_bf16, avx512, avx2 or portable";
+
+// CLI11's own name the largest double in full as the end of the range.
+CLI::Validator number_where(bool (*holds)(double), const char* wanted, const char* name) {
+  return {[=](const std::string& text) {
+            char* end = nullptr;
+            const double x = std::strtod(text.c_str(), &end);
+            if (end != text.c_str() && *end == 0 && holds(x)) return std::string();
+            return fmt::format("{} is not {}", text, wanted);
+          },
+          name};
+}
+CLI::Validator positive() {
+  return number_where([](double x) { return x > 0; }, "a number above 0", "POSITIVE");
+}
+CLI::Validator not_negative() {
+  return number_where([](double x) { return x >= 0; }, "0 or a number above", "NONNEGATIVE");
+}
 
 struct Verb {
   CLI::App* app;
@@ -92,21 +110,21 @@ Verb train_verb(CLI::App& root) {
   add_seed(*app, *c);
   app->add_option("--out", o->out, "folder for weights.safetensors and run.json");
   app->add_option("--save-every", o->save_every, "save also every N steps")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   app->add_option("--validation", o->validation, "share of every file that is held out, at its end")
       ->check(CLI::Range(0.0, 0.5))->capture_default_str();
   app->add_option("--validate-every", o->validate_every, "validation loss every N steps; 0: never")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(not_negative())->capture_default_str();
   app->add_option("--validation-windows", o->validation_windows,
                   "held-out sequences of one validation")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive())->capture_default_str();
   app->add_option("--log-every", o->log_every, "print every N-th step")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive())->capture_default_str();
   app->add_option("--sample-every", o->sample_every,
                   "show generated text every N steps; 0: at the end alone")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(not_negative())->capture_default_str();
   app->add_option("--sample-tokens", o->sample_tokens, "its length; 0: none")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(not_negative())->capture_default_str();
   app->add_option("--until", o->until,
                   "stop once the validation loss is below: `bigram` (the entropy of pairs of "
                   "bytes) or a number")
@@ -134,11 +152,11 @@ Verb sample_verb(CLI::App& root) {
       ->expected(1, -1);
   app->add_option("--prompt", o->prompt, "text to go on from (default: a newline)");
   app->add_option("--tokens", o->tokens, "how many bytes")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive())->capture_default_str();
   app->add_option("--temperature", o->temperature, "0 takes the likeliest byte")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(not_negative())->capture_default_str();
   app->add_option("--top-k", o->top_k, "draw among the k likeliest; 0: all")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
+      ->check(not_negative())->capture_default_str();
   add_seed(*app, *c);
   add_machine(*app, *c);
   return {app, [c, o] { return sample(*c, *o); }};
@@ -244,7 +262,7 @@ Verb gradcheck_verb(CLI::App& root) {
   add_model(*app, *c, "the model");
   app->add_option("--elements", o->elements,
                   "single elements of each parameter, beside one random direction")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive())->capture_default_str();
   add_seed(*app, *c);
   return {app, [c, o] { return gradcheck(*c, *o); }};
 }
@@ -255,7 +273,7 @@ Verb bench_verb(CLI::App& root) {
   CLI::App* app = root.add_subcommand("bench", "Time the training step on random tokens.");
   add_model(*app, *c, "the model");
   app->add_option("--steps", o->steps, "timed, after two that are not")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(positive())->capture_default_str();
   CLI::Option* profile = app->add_flag("--profile", o->profile,
                                        "each kernel: milliseconds, FLOP, bytes, share of its "
                                        "roofline, each thread busy and waiting; the overhead; the "

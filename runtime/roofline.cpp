@@ -18,10 +18,6 @@ namespace {
 
 constexpr std::size_t stream_bytes = std::size_t{128} << 20;  // beyond the last cache
 
-// Whoever shares the machine may take it for a tenth of a second: each rate is the best of as many
-// rounds, some tenths apart.
-constexpr int rounds = 3;
-
 // The least seconds of `job` on all workers, over 50 ms and at least three calls.
 template <class Job>
 double fastest(Pool& pool, Job job) {
@@ -91,37 +87,56 @@ double Roofline::seconds(const Cost& cost, double pairs) const {
   return std::max({computing, reading, moving});
 }
 
-Result<Roofline> measure_roofline(const Target& target, int threads) {
-  Pool pool(threads);
+struct RooflineMeter::Loops {
+  explicit Loops(int threads) : pool(threads) {}
+  Pool pool;
+  std::unique_ptr<Jit> jit;
+  Mapping memory;
+  std::vector<std::pair<double*, Loop>> products, streams;  // with what each loop's rate counts for
+};
+
+RooflineMeter::RooflineMeter() = default;
+RooflineMeter::~RooflineMeter() = default;
+
+Result<std::unique_ptr<RooflineMeter>> RooflineMeter::create(const Target& target, int threads) {
+  std::unique_ptr<RooflineMeter> out(new RooflineMeter);
+  out->loops_ = std::make_unique<Loops>(threads);
+  Loops& l = *out->loops_;
+  Roofline& rates = out->rates_;
   Result<std::unique_ptr<Jit>> jit = Jit::create(target);
   if (!jit) return jit.failure();
-  Roofline out;
-  // What each loop's rate counts for.
-  std::vector<std::pair<double*, Loop>> products, streams;
+  l.jit = std::move(*jit);
   const auto add = [&](auto& to, double& rate, Result<RateLoop> loop) -> Result<Done> {
-    Result<Loop> linked = link(std::move(loop), **jit);
+    Result<Loop> linked = link(std::move(loop), *l.jit);
     if (!linked) return linked.failure();
     to.emplace_back(&rate, *linked);
     return Done{};
   };
-  Result<Done> added = add(products, out.f32, multiply_add_loop(target, DType::f32));
+  Result<Done> added = add(l.products, rates.f32, multiply_add_loop(target, DType::f32));
   if (added && target.vector_bytes == 64 && multiplies_bf16())
-    added = add(products, out.bf16, multiply_add_loop(target, DType::bf16));
+    added = add(l.products, rates.bf16, multiply_add_loop(target, DType::bf16));
   for (Stream s : {Stream::read, Stream::update, Stream::copy, Stream::copy_past})
-    if (added)
-      added = add(streams, s == Stream::read ? out.read : s == Stream::update ? out.update : out.copy,
-                  stream_loop(target, s, stream_bytes / 4));
+    if (added) {
+      double& rate = s == Stream::read     ? rates.read
+                     : s == Stream::update ? rates.update
+                                           : rates.copy;
+      added = add(l.streams, rate, stream_loop(target, s, stream_bytes / 4));
+    }
   if (!added) return added.failure();
   Result<Mapping> memory = Mapping::allocate(2 * stream_bytes);
   if (!memory) return memory.failure();
+  l.memory = std::move(*memory);
   const std::size_t part = 2 * stream_bytes / static_cast<std::size_t>(threads);
-  pool.run([&](int w) { std::memset(memory->data() + static_cast<std::size_t>(w) * part, 0, part); });
-  for (int round = 0; round < rounds; ++round) {
-    for (auto& [rate, loop] : products) *rate = std::max(*rate, multiply_add_rate(loop, pool));
-    for (auto& [rate, loop] : streams)
-      *rate = std::max(*rate, stream_rate(loop, pool, memory->data()));
-  }
+  l.pool.run([&](int w) { std::memset(l.memory.data() + static_cast<std::size_t>(w) * part, 0, part); });
   return out;
+}
+
+void RooflineMeter::round() {
+  Loops& l = *loops_;
+  for (auto& [rate, loop] : l.products) *rate = std::max(*rate, multiply_add_rate(loop, l.pool));
+  for (auto& [rate, loop] : l.streams)
+    *rate = std::max(*rate, stream_rate(loop, l.pool, l.memory.data()));
+  ++done_;
 }
 
 }  // namespace gradc

@@ -3,6 +3,8 @@
 // and Patterson, "Roofline", CACM 2009).
 #pragma once
 
+#include <memory>
+
 #include "ir/diagnostic.h"
 #include "ir/target.h"
 #include "passes/cost.h"
@@ -21,7 +23,24 @@ struct Roofline {
   double seconds(const Cost& cost, double pairs) const;
 };
 
-// The best of three rounds. Takes 256 MiB for the time being, about a second.
-Result<Roofline> measure_roofline(const Target& target, int threads);
+// Measures by rounds of a third of a second, each rate the best of all: whoever shares the machine may take
+// it for a while, so rounds stand apart, between the steps whose kernels are held against the rates.
+class RooflineMeter {
+ public:
+  static constexpr int rounds = 3;
+  // Takes 256 MiB.
+  static Result<std::unique_ptr<RooflineMeter>> create(const Target& target, int threads);
+  ~RooflineMeter();
+  void round();
+  int done() const { return done_; }
+  const Roofline& rates() const { return rates_; }
+
+ private:
+  struct Loops;
+  RooflineMeter();
+  std::unique_ptr<Loops> loops_;
+  Roofline rates_;
+  int done_ = 0;
+};
 
 }  // namespace gradc
