@@ -96,8 +96,8 @@ void lines_json(JsonObject& to, const LineProfile& profile, const Sources& sourc
     JsonObject o;
     o.add("file", file);
     o.add("line", line);
-    o.add("forward_ms", rounded(1e3 * w.forward, 10000));
-    o.add("backward_ms", rounded(1e3 * w.backward, 10000));
+    o.add("forward_ms", rounded(1e3 * w.forward, 1000000));
+    o.add("backward_ms", rounded(1e3 * w.backward, 1000000));
     o.add("kept_mb", rounded(1e-6 * w.kept, 10000));
     o.add("kernels", kernels_of(w));
     list.push_back(std::move(o));
@@ -105,8 +105,8 @@ void lines_json(JsonObject& to, const LineProfile& profile, const Sources& sourc
   for (const auto& [at, w] : profile.lines)
     if (at.first < sources.size()) add(w, sources.name(at.first), at.second);
   to.add("lines", list);
-  to.add("no_line_ms", rounded(1e3 * (profile.nowhere.forward + profile.nowhere.backward), 10000));
-  to.add("optimizer_ms", rounded(1e3 * profile.update, 10000));
+  to.add("no_line_ms", rounded(1e3 * (profile.nowhere.forward + profile.nowhere.backward), 1000000));
+  to.add("optimizer_ms", rounded(1e3 * profile.update, 1000000));
 }
 
 }  // namespace gradc

@@ -180,7 +180,7 @@ void Profile::json(JsonObject& to, const Roofline& machine) const {
   to.add("read_gbs", rounded(machine.read * 1e-9, 10));
   to.add("copy_gbs", rounded(machine.copy * 1e-9, 10));
   to.add("update_gbs", rounded(machine.update * 1e-9, 10));
-  to.add("profile_ms", rounded(sum() * 1e3, 1000));
+  to.add("profile_ms", rounded(sum() * 1e3, 1000000));
   to.add("profile_share", rounded(sum() / step(), 10000));
   to.add("overhead", rounded(overhead(), 10000));
   std::vector<JsonObject> kernels;
