@@ -128,6 +128,16 @@ class Blocks {
   llvm::Function* function_;
 };
 
+// A tile in bf16 for products by pairs, as far as there are places for it: pairs of keys row by row,
+// pairs of rows key by key.
+struct RoundedTile {
+  llvm::Value *along_keys = nullptr, *along_rows = nullptr;
+};
+// Rounds the tile's first `rows`. What does not exist beside the last row or key is 0; `keys`: how many
+// there are; null: an even number.
+void round_tile(Emitter& e, const Scores& s, llvm::Value* tile, const RoundedTile& to,
+                llvm::Value* rows, llvm::Value* keys);
+
 // Values without the keys' axis that a map needs: computed once a row and not in every vector.
 class RowValues {
  public:

@@ -140,7 +140,7 @@ class Gradient {
     rounded_.resize(tiles_.size());
     for (std::size_t n = 0; n < plan_.sums.size(); ++n) {
       if (!plan_.sums[n].pairs) continue;
-      Rounded& r = rounded_[tile_of_[n]];
+      RoundedTile& r = rounded_[tile_of_[n]];
       llvm::Value*& to = plan_.sums[n].kind == GradSum::over_keys ? r.along_keys : r.along_rows;
       if (to == nullptr) to = scratch_.take(DType::i32, tile_rows * tile_keys / 2);
     }
@@ -284,7 +284,7 @@ class Gradient {
       // Strips begin at even positions.
       llvm::Value* step = e_.ir.CreateLShr(strip.from, std::uint64_t{1});
       llvm::Value* steps = e_.ceil_div(e_.ir.CreateSub(strip.to, strip.from), 2);
-      const Rounded& tile = rounded_[tile_of_[n]];
+      const RoundedTile& tile = rounded_[tile_of_[n]];
       const Products::Factor from =
           over_keys
               ? Products::Factor{e_.at(tile.along_keys,
@@ -310,52 +310,10 @@ class Gradient {
                        e_.ir.CreateSub(strip.to, strip.from), false);
   }
 
-  // Tiles of bf16 for products by pairs: pairs of keys row by row, pairs of rows key by key. What
-  // does not exist beside the last row or key is 0. `keys`: how many there are; null: an even number.
+  // `keys`: how many there are; null: an even number.
   void round_tiles(llvm::Value* keys) {
-    const DType d = s_.dtype;
-    const int lanes = s_.lanes;
-    const Operand rounds{.rounds = true};
-    llvm::Value* const zero = e_.constant(d, 0, lanes);
-    for (std::size_t n = 0; n < tiles_.size(); ++n) {
-      const Rounded& to = rounded_[n];
-      if (to.along_keys == nullptr && to.along_rows == nullptr) continue;
-      e_.loop(e_.i64(0), row_count_, 2, [&](llvm::Value* r) {
-        const auto load = [&](llvm::Value* row, std::int64_t c) {
-          llvm::Value* x =
-              e_.load(e_.at(buffers_[n], e_.add(e_.mul(row, tile_keys), c), d), d, lanes);
-          if (keys == nullptr) return x;
-          llvm::Value* there = e_.first_lanes(e_.add(keys, -c), lanes);
-          return e_.ir.CreateSelect(there, x, zero);
-        };
-        llvm::Value* next = e_.add(r, 1);
-        llvm::Value* both =
-            s_.row_extent % 2 == 0 ? nullptr : e_.ir.CreateICmpSLT(next, row_count_);
-        for (std::int64_t c = 0; c < tile_keys; c += 2 * lanes) {
-          llvm::Value *x[2], *y[2];
-          for (int i = 0; i < 2; ++i) {
-            x[i] = load(r, c + i * lanes);
-            y[i] = load(next, c + i * lanes);
-            if (both != nullptr) y[i] = e_.ir.CreateSelect(both, y[i], zero);
-          }
-          for (int i = 0; i < 2 && to.along_rows != nullptr; ++i)
-            e_.store(pair_up(e_, rounds, x[i], y[i], lanes, nullptr),
-                     e_.at(to.along_rows,
-                           e_.add(e_.mul(e_.ir.CreateLShr(r, std::uint64_t{1}), tile_keys),
-                                  c + i * lanes),
-                           DType::i32),
-                     DType::i32, lanes);
-          if (to.along_keys == nullptr) continue;
-          const auto put = [&](llvm::Value* row, llvm::Value* const* of) {
-            e_.store(neighbours(e_, of[0], of[1]),
-                     e_.at(to.along_keys, e_.add(e_.mul(row, tile_keys / 2), c / 2), DType::i32),
-                     DType::i32, lanes);
-          };
-          put(r, x);
-          put(next, y);
-        }
-      });
-    }
+    for (std::size_t n = 0; n < tiles_.size(); ++n)
+      round_tile(e_, s_, buffers_[n], rounded_[n], row_count_, keys);
   }
 
   // ---- the maps, and sums that are no contractions
@@ -485,10 +443,7 @@ class Gradient {
   std::vector<std::size_t> factor_, tile_of_;  // by sum: in packed_, in tiles_
   std::vector<llvm::Value*> tile_sums_;        // by sum: of one tile, or null
   std::vector<llvm::Value*> buffers_;          // scores, then tiles in their places
-  struct Rounded {
-    llvm::Value *along_keys = nullptr, *along_rows = nullptr;  // pairs, if products want them
-  };
-  std::vector<Rounded> rounded_;  // by tile
+  std::vector<RoundedTile> rounded_;           // by tile
   bool rows_kept_ = true;
   Point plane_;
   llvm::Value *unit_ = nullptr, *chunk_ = nullptr, *row_ = nullptr, *row_count_ = nullptr,

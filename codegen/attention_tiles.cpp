@@ -18,12 +18,6 @@ bool is_lowest(const Function& f, ValueId v) {
          op->attr.real == -std::numeric_limits<double>::infinity();
 }
 
-int buffer_of(const Emitter& e, ValueId argument) {
-  const std::vector<ValueId>& arguments = e.kernel.body().arguments;
-  return static_cast<int>(std::find(arguments.begin(), arguments.end(), argument) -
-                          arguments.begin());
-}
-
 // Rows of a microkernel with so many vectors that stays free of spills (contract_shape.cpp has the
 // rule), a divisor of 16.
 int rows_of(const Emitter& e, int vectors) {
@@ -175,8 +169,8 @@ bool by_pairs(const Emitter& e, const Scores& s, ValueId rows, ValueId keys,
               const AxisRole& features) {
   if (!e.target.bf16_dot || s.dtype != DType::f32 || features.extent < 2) return false;
   for (ValueId v : {rows, keys})
-    if (e.buffer_type(buffer_of(e, v)).dtype != DType::bf16) return false;
-  const std::vector<Level> lie = levels_of(e, features, buffer_of(e, rows));
+    if (e.buffer_type(e.buffer_of(v)).dtype != DType::bf16) return false;
+  const std::vector<Level> lie = levels_of(e, features, e.buffer_of(rows));
   return lie.size() == 1 && lie[0].stride == 1 && features.extent % 2 == 0;
 }
 
@@ -184,7 +178,7 @@ Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId ar
                const AxisRole& features, Layout layout)
     : e_(e),
       s_(s),
-      buffer_(buffer_of(e, argument)),
+      buffer_(e.buffer_of(argument)),
       axis_(axis),
       features_(features),
       layout_(layout) {
@@ -253,6 +247,48 @@ void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::
     e_.ir.CreateCall(function_, {source, block, from, to, e_.i64(0), all});
   else
     e_.ir.CreateCall(function_, {source, block, e_.i64(0), all, from, to});
+}
+
+// ---- tiles in bf16
+
+void round_tile(Emitter& e, const Scores& s, llvm::Value* tile, const RoundedTile& to,
+                llvm::Value* rows, llvm::Value* keys) {
+  if (to.along_keys == nullptr && to.along_rows == nullptr) return;
+  const DType d = s.dtype;
+  const int lanes = s.lanes;
+  const Operand rounds{.rounds = true};
+  llvm::Value* const zero = e.constant(d, 0, lanes);
+  e.loop(e.i64(0), rows, 2, [&](llvm::Value* r) {
+    const auto load = [&](llvm::Value* row, std::int64_t c) {
+      llvm::Value* x = e.load(e.at(tile, e.add(e.mul(row, tile_keys), c), d), d, lanes);
+      if (keys == nullptr) return x;
+      return e.ir.CreateSelect(e.first_lanes(e.add(keys, -c), lanes), x, zero);
+    };
+    llvm::Value* next = e.add(r, 1);
+    llvm::Value* both = s.row_extent % 2 == 0 ? nullptr : e.ir.CreateICmpSLT(next, rows);
+    for (std::int64_t c = 0; c < tile_keys; c += 2 * lanes) {
+      llvm::Value *x[2], *y[2];
+      for (int i = 0; i < 2; ++i) {
+        x[i] = load(r, c + i * lanes);
+        y[i] = load(next, c + i * lanes);
+        if (both != nullptr) y[i] = e.ir.CreateSelect(both, y[i], zero);
+      }
+      for (int i = 0; i < 2 && to.along_rows != nullptr; ++i) {
+        llvm::Value* pair = e.ir.CreateLShr(r, std::uint64_t{1});
+        e.store(pair_up(e, rounds, x[i], y[i], lanes, nullptr),
+                e.at(to.along_rows, e.add(e.mul(pair, tile_keys), c + i * lanes), DType::i32),
+                DType::i32, lanes);
+      }
+      if (to.along_keys == nullptr) continue;
+      const auto put = [&](llvm::Value* row, llvm::Value* const* of) {
+        e.store(neighbours(e, of[0], of[1]),
+                e.at(to.along_keys, e.add(e.mul(row, tile_keys / 2), c / 2), DType::i32),
+                DType::i32, lanes);
+      };
+      put(r, x);
+      put(next, y);
+    }
+  });
 }
 
 // ---- values of a row

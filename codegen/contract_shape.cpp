@@ -18,7 +18,6 @@ std::int64_t parts(std::int64_t x, std::int64_t of) { return (x + of - 1) / of; 
 
 Operand find_operand(const Emitter& e, ValueId v) {
   Operand out;
-  const std::vector<ValueId>& arguments = e.kernel.body().arguments;
   for (;;) {
     const OpId def = e.kernel.value(v).def;
     if (!def.valid()) break;
@@ -28,8 +27,7 @@ Operand find_operand(const Emitter& e, ValueId v) {
     out.casts.insert(out.casts.begin(), e.kernel.type(v).dtype);
     v = op.operands[0];
   }
-  out.buffer =
-      static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin());
+  out.buffer = e.buffer_of(v);
   return out;
 }
 

@@ -30,14 +30,26 @@ constexpr std::array<double, 7> exp_near = {1,
                                             0x1.123a0ap-7,
                                             0x1.6a23f2p-10};
 
+// The integer nearest to x · factor, below 2²² in size: adding 1.5·2²³ rounds to it, and then it stands
+// in the low bits.
+struct Nearest {
+  llvm::Value *shifted, *whole;  // whole as f32
+  llvm::Value* integer(const Lanes& v) const {
+    return v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000));
+  }
+};
+Nearest nearest(const Lanes& v, llvm::Value* x, double factor) {
+  llvm::Value* shifted = v.fma(x, v.f(factor), v.f(0x1.8p23));
+  return {shifted, v.sub(shifted, v.f(0x1.8p23))};
+}
+constexpr double log2_e = 0x1.715476p+0;
+
 Exponent split_exponent(const Lanes& v, llvm::Value* x) {
-  // Adding 1.5·2²³ rounds to an integer, which then stands in the low bits.
-  llvm::Value* shifted = v.fma(x, v.f(0x1.715476p+0), v.f(0x1.8p23));
-  llvm::Value* rounded = v.sub(shifted, v.f(0x1.8p23));
-  llvm::Value* r = v.fma(rounded, v.f(-ln2_high), x);
-  r = v.fma(rounded, v.f(-ln2_low), r);
+  const Nearest n = nearest(v, x, log2_e);
+  llvm::Value* r = v.fma(n.whole, v.f(-ln2_high), x);
+  r = v.fma(n.whole, v.f(-ln2_low), r);
   llvm::Value* p = v.fma(v.mul(r, r), v.polynomial(r, exp_q), r);
-  return {v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000)), rounded, p};
+  return {n.integer(v), n.whole, p};
 }
 
 // m · 2ⁿ of 16 lanes by the instruction of AVX-512, which rounds once, at the end.
@@ -67,7 +79,7 @@ llvm::Value* emit_exp_below(Emitter& e, llvm::Value* x) {
   const Lanes v(e, x);
   if (!scales_at_once(e, v)) return emit_exp(e, x);
   llvm::Value* y = v.at_least(x, v.f(-105));
-  llvm::Value* n = v.sub(v.fma(y, v.f(0x1.715476p+0), v.f(0x1.8p23)), v.f(0x1.8p23));
+  llvm::Value* n = nearest(v, y, log2_e).whole;
   return scaled(e, v.polynomial(v.fma(n, v.f(-0x1.62e43p-1), y), exp_near), n);
 }
 
@@ -99,13 +111,11 @@ llvm::Value* emit_one_plus_tanh(Emitter& e, llvm::Value* x) {
   // exp(−2x) = 2ⁿ · p(x + n · ln 2/2): exp_near's coefficients times (−2)^k.
   std::array<double, exp_near.size()> p = exp_near;
   for (std::size_t k = 1; k < p.size(); ++k) p[k] *= k % 2 == 0 ? 1 << k : -(1 << k);
-  llvm::Value* shifted = v.fma(y, v.f(-0x1.715476p+1), v.f(0x1.8p23));
-  llvm::Value* n = v.sub(shifted, v.f(0x1.8p23));
-  llvm::Value* m = v.polynomial(v.fma(n, v.f(0x1.62e43p-2), y), p);
+  const Nearest n = nearest(v, y, -2 * log2_e);
+  llvm::Value* m = v.polynomial(v.fma(n.whole, v.f(0x1.62e43p-2), y), p);
   // Neither way of scaling rounds.
-  if (scales_at_once(e, v)) return e.ir.CreateFDiv(v.f(2), v.add(scaled(e, m, n), v.f(1)));
-  llvm::Value* whole = v.ir.CreateSub(v.bits(shifted), v.i(0x4b400000));
-  return e.ir.CreateFDiv(v.f(2), v.fma(m, v.power_of_two(whole), v.f(1)));
+  if (scales_at_once(e, v)) return e.ir.CreateFDiv(v.f(2), v.add(scaled(e, m, n.whole), v.f(1)));
+  return e.ir.CreateFDiv(v.f(2), v.fma(m, v.power_of_two(n.integer(v)), v.f(1)));
 }
 
 llvm::Value* emit_erf(Emitter& e, llvm::Value* x) {

@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <mutex>
 
 namespace gradc {
@@ -94,6 +95,12 @@ ValueId Emitter::buffer_value(int i) const {
   const Region& body = kernel.body();
   return i < argument_count() ? body.arguments[static_cast<std::size_t>(i)]
                               : body.results[static_cast<std::size_t>(i - argument_count())];
+}
+
+int Emitter::buffer_of(ValueId argument) const {
+  const std::vector<ValueId>& arguments = kernel.body().arguments;
+  return static_cast<int>(std::find(arguments.begin(), arguments.end(), argument) -
+                          arguments.begin());
 }
 
 std::int64_t Emitter::stride(int i, AxisId axis) const {

@@ -58,6 +58,7 @@ class Emitter {
   int buffer_count() const {
     return argument_count() + static_cast<int>(kernel.body().results.size());
   }
+  int buffer_of(ValueId argument) const;
   llvm::Value* buffer(int i) const { return buffers_[static_cast<std::size_t>(i)]; }
   ValueId buffer_value(int i) const;  // the argument, or the result
   const Type& buffer_type(int i) const { return kernel.type(buffer_value(i)); }

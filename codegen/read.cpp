@@ -27,12 +27,12 @@ class Read {
     dtype_ = e.buffer_type(result_).dtype;
     written_ = e.kernel.extent(a.to);
     stride_ = e.stride(result_, a.to);
-    operand_ = buffer(op_.operands[scatter_ ? 0 : 1]);
-    if (scatter_) index_ = buffer(op_.operands[1]);
+    operand_ = e_.buffer_of(op_.operands[scatter_ ? 0 : 1]);
+    if (scatter_) index_ = e_.buffer_of(op_.operands[1]);
     if (!scatter_)
-      base_ = buffer(op_.operands[0]);
+      base_ = e_.buffer_of(op_.operands[0]);
     else if (op_.operands.size() > 2)
-      base_ = buffer(op_.operands[2]);
+      base_ = e_.buffer_of(op_.operands[2]);
     const int alias = e.instance.buffers[static_cast<std::size_t>(result_)].alias;
     in_place_ = alias >= 0 && alias == base_;
     if (base_ >= 0) base_stride_ = e.stride(base_, a.to);
@@ -62,10 +62,6 @@ class Read {
   Range share(std::int64_t units) {
     const auto [lo, hi] = e_.share(units);
     return {lo, hi};
-  }
-  int buffer(ValueId v) const {
-    const std::vector<ValueId>& arguments = e_.kernel.body().arguments;
-    return static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin());
   }
   static std::int64_t count(const std::vector<Loop>& loops) {
     std::int64_t n = 1;
@@ -201,7 +197,7 @@ class Read {
                                       e_.type(DType::i64));
     } else {
       // Beyond the largest integer the sum wraps to a place that does not exist either.
-      place = e_.ir.CreateAdd(e_.load(e_.buffer(buffer(op_.operands[2])), DType::i64, 1), n);
+      place = e_.ir.CreateAdd(e_.load(e_.buffer(e_.buffer_of(op_.operands[2])), DType::i64, 1), n);
     }
     llvm::Value* mine = e_.ir.CreateAnd(e_.ir.CreateICmpSGE(place, places.lo),
                                         e_.ir.CreateICmpSLT(place, places.hi));

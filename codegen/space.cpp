@@ -192,9 +192,7 @@ void Space::trace(ValueId v, ValueId read, std::vector<Form> forms, std::vector<
     if (op->operands.size() > 1 && op->code != Opcode::gather_) pending.push_back(op->operands[1]);
     v = op->operands[0];
   }
-  const std::vector<ValueId>& arguments = e_.kernel.body().arguments;
-  Walk w{.buffer =
-             static_cast<int>(std::find(arguments.begin(), arguments.end(), v) - arguments.begin()),
+  Walk w{.buffer = e_.buffer_of(v),
          .value = read,
          .axes = e_.kernel.type(read).axes,
          .stride = std::vector<std::int64_t>(n),

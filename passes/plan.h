@@ -46,6 +46,8 @@ bool same_place(const Function& f, const Type& type, const Spot& a, const Spot& 
 // Strides without gaps, the last axis innermost.
 Spot dense(const Function& f, const Type& type, std::uint32_t buffer, std::int64_t offset);
 bool is_static_view(const Op& op);
+// What stands below such views.
+ValueId below_views(const Function& f, ValueId v);
 // The spot of a view's result from that of its operand. False: a merge of axes that do not follow
 // each other in memory.
 bool view_spot(const Function& f, const Op& op, const Spot& operand, Spot& result);

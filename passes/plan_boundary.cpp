@@ -51,12 +51,11 @@ Arena Layout::state_arena(std::string_view name, const Type& type) const {
       text(f_.name) == "update" ||
       (parameters_.valid() && element_count(program_, parameters_) == f_.extent(type.axes[0]));
   if (!ours) return Arena::none;
-  return name == "p"   ? Arena::parameters
-         : name == "g" ? Arena::gradients
-         : name == "m" ? Arena::moment1
-         : name == "v" ? Arena::moment2
-         : name == "rounded" ? Arena::rounded
-                       : Arena::none;
+  if (name == "p") return Arena::parameters;
+  if (name == "g") return Arena::gradients;
+  if (name == "m") return Arena::moment1;
+  if (name == "v") return Arena::moment2;
+  return name == "rounded" ? Arena::rounded : Arena::none;
 }
 
 void Layout::known_places() {

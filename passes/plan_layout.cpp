@@ -52,12 +52,6 @@ Spot Layout::turned(const Op& launch, std::size_t i, std::size_t r, const Spot& 
   return s;
 }
 
-ValueId Layout::root(ValueId v) const {
-  for (OpId d = f_.value(v).def; d.valid() && is_static_view(f_.op(d)); d = f_.value(v).def)
-    v = f_.op(d).operands[0];
-  return v;
-}
-
 bool Layout::bring(ValueId v, Spot place) {
   for (OpId d = f_.value(v).def; d.valid() && is_static_view(f_.op(d)); d = f_.value(v).def) {
     Spot x;

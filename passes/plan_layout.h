@@ -57,11 +57,10 @@ class Layout {
   void place_arguments();
   void set_argument(ValueId v, const Spot& s);
   static Arena bundle_arena(std::string_view name) {
-    return name == "p"   ? Arena::parameters
-           : name == "f" ? Arena::fixed
-           : name == "g" ? Arena::gradients
-           : name == "rounded" ? Arena::rounded
-                         : Arena::none;
+    if (name == "p") return Arena::parameters;
+    if (name == "f") return Arena::fixed;
+    if (name == "g") return Arena::gradients;
+    return name == "rounded" ? Arena::rounded : Arena::none;
   }
   // Flat values of a step: all parameters, gradients or moments in one axis.
   Arena state_arena(std::string_view name, const Type& type) const;
@@ -83,7 +82,7 @@ class Layout {
 
   // ---- backward (plan_layout.cpp): readers say where a value is to lie
   // What a value looks at, through static views.
-  ValueId root(ValueId v) const;
+  ValueId root(ValueId v) const { return below_views(f_, v); }
   // Puts `v` at the place by placing what it is a view of. False: that lies elsewhere already, or
   // cannot.
   bool bring(ValueId v, Spot place);

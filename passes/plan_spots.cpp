@@ -37,6 +37,12 @@ bool is_static_view(const Op& op) {
   }
 }
 
+ValueId below_views(const Function& f, ValueId v) {
+  for (OpId d = f.value(v).def; d.valid() && is_static_view(f.op(d)); d = f.value(v).def)
+    v = f.op(d).operands[0];
+  return v;
+}
+
 namespace {
 
 std::int64_t& stride(Spot& s, const Type& t, AxisId a) {

@@ -280,10 +280,7 @@ class Rounding {
     to_.at = op.loc;
     const std::vector<ValueId> results =
         to_.add_multi(op.code, operands, copy_(op.attr), types, std::array{made});
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      copy_.map(op.results[i], results[i]);
-      to_.name(results[i], to_.program().text(from_.value(op.results[i]).name));
-    }
+    for (std::size_t i = 0; i < results.size(); ++i) born(op.results[i], results[i]);
     for (std::size_t i = 0; i < results.size(); ++i) groups(op.results[i], results[i]);
   }
   // A contraction of a tile with an argument that is bf16, each element of the tile often enough.

@@ -27,12 +27,11 @@ constexpr std::string_view twin_name = "rounded";
 
 bool is_argument(const Function& f, const Group& g) { return !f.value(g.first).def.valid(); }
 
-// What stands below views.
-ValueId below_views(const Function& f, ValueId v) {
-  for (OpId def = f.value(v).def; def.valid() && planning::is_static_view(f.op(def));
-       def = f.value(v).def)
-    v = f.op(def).operands[0];
-  return v;
+// Where a function's arguments have the group.
+std::size_t position_of(const Function& f, const Group& g) {
+  const std::vector<ValueId>& formal = f.body().arguments;
+  return static_cast<std::size_t>(std::find(formal.begin(), formal.end(), g.first) -
+                                  formal.begin());
 }
 
 // Of each function of a step: which groups of arguments have a twin.
@@ -98,9 +97,7 @@ class Twins {
     }
   }
   bool given(const Function& callee, const Group& g, const Op& call, FunctionId caller) const {
-    const std::vector<ValueId>& formal = callee.body().arguments;
-    const auto at = static_cast<std::size_t>(std::find(formal.begin(), formal.end(), g.first) -
-                                             formal.begin());
+    const std::size_t at = position_of(callee, g);
     const ValueId first = call.operands[at];
     const Group* own = group_of(caller, first);
     if (own == nullptr || first.index + g.count > own->first.index + own->count) return false;
@@ -117,7 +114,7 @@ class Twins {
     };
     for (const Op& op : f.ops) {
       if (op.code == Opcode::cast_ && f.type(op.results[0]).dtype == DType::bf16)
-        use(below_views(f, op.operands[0]));
+        use(planning::below_views(f, op.operands[0]));
       if (op.code != Opcode::call_) continue;
       const Function& callee = p_.function(op.attr.callee);
       for (std::size_t i = 0; i < op.operands.size(); ++i)
@@ -227,7 +224,7 @@ class Rewrite {
   bool takes(FunctionId callee) const { return twins_.any(callee); }
   bool rounds_twin(const Op& cast) const {
     return f_.type(cast.results[0]).dtype == DType::bf16 &&
-           twin_[below_views(f_, cast.operands[0]).index].valid();
+           twin_[planning::below_views(f_, cast.operands[0]).index].valid();
   }
   ValueId through_views(ValueId v) {
     if (twin_[v.index].valid()) return twin_[v.index];
@@ -244,10 +241,9 @@ class Rewrite {
     for (std::size_t i = 0; i < callee.groups.size(); ++i) {
       if (!twins_.has(op.attr.callee, i)) continue;
       const Group& g = callee.groups[i];
-      const std::vector<ValueId>& formal = callee.body().arguments;
-      const auto at = std::find(formal.begin(), formal.end(), g.first) - formal.begin();
+      const std::size_t at = position_of(callee, g);
       for (std::uint32_t n = 0; n < g.count; ++n)
-        operands.push_back(twin_[op.operands[static_cast<std::size_t>(at) + n].index]);
+        operands.push_back(twin_[op.operands[at + n].index]);
     }
     std::vector<Type> types;
     for (ValueId v : op.results) types.push_back(copy_(f_.type(v)));

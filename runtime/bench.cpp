@@ -65,7 +65,8 @@ struct Report {
 
   // A round of measuring, if it is time for one behind timed step i.
   Result<Done> behind(const Common& common, const BenchOptions& o, const Target& target, std::int64_t i) {
-    if (!o.profile || i * RooflineMeter::rounds / std::max<std::int64_t>(o.steps, 1) < (meter ? meter->done() : 0)) return Done{};
+    const std::int64_t due = i * RooflineMeter::rounds / o.steps, done = meter ? meter->done() : 0;
+    if (!o.profile || done > due) return Done{};
     if (!meter) {
       Result<std::unique_ptr<RooflineMeter>> made = RooflineMeter::create(target, chosen_threads(common));
       if (!made) return made.failure();
@@ -150,7 +151,7 @@ Result<std::string> measure(const Common& common, const BenchOptions& o, Sources
     }
     if (i >= 2) times.push_back(seconds_since(t));
     if (o.profile && timed) profiled.profile->add(times.back());
-    if (i <= 2) getrusage(RUSAGE_SELF, &usage);   // the most there will be but for the measuring of rates
+    if (i == 2) getrusage(RUSAGE_SELF, &usage);   // the most there will be but for the measuring of rates
     if (i >= 2)
       if (Result<Done> r = profiled.behind(common, o, *target, i - 2); !r) return r.failure();
   }

@@ -101,11 +101,10 @@ Result<std::vector<Array>> run_planned(const Program& program, FunctionId planne
   const PlanSummary summary = summarize_plan(program, planned);
   std::vector<Mapping> mappings;
   Bases bases{};
-  for (Arena arena : {Arena::parameters, Arena::fixed, Arena::gradients, Arena::moment1, Arena::moment2, Arena::rounded, Arena::activations,
-                      Arena::input, Arena::output}) {
-    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(summary.bytes[index(arena)]));
+  for (std::size_t arena = index(Arena::none) + 1; arena < arena_count; ++arena) {
+    Result<Mapping> m = Mapping::allocate(static_cast<std::size_t>(summary.bytes[arena]));
     if (!m) return m.failure();
-    bases[index(arena)] = m->data();
+    bases[arena] = m->data();
     mappings.push_back(std::move(*m));
   }
   LoadReport report;

@@ -55,12 +55,16 @@ def balance_(file, family):
     return f"{share:.3f} {share:.2f} of the busiest ({threads} threads)"
 
 
+def optimizer(j):
+    """Of all maps the optimizer moves most."""
+    return max((k for k in j["profile"] if k["family"] == "map"), key=lambda k: k["bytes"])
+
+
 def optimizer_(file):
     """The bytes of the optimizer by time, beside the measured copy; and beside an update in place, which it is, but for 4 reads to
     its 3 writes. The rates are the best of several times, so its time is, too."""
     j = read(file)
-    most = max((k for k in j["profile"] if k["family"] == "map"), key=lambda k: k["bytes"])  # of all maps it moves most
-    gbs = most["bytes"] / most["least_ms"] * 1e-6
+    gbs = optimizer(j)["bytes"] / optimizer(j)["least_ms"] * 1e-6
     return f"{gbs / j['copy_gbs']:.3f} {gbs:.1f} GB/s; copied {j['copy_gbs']}, updated in place {j['update_gbs']}"
 
 
@@ -123,7 +127,7 @@ def lines_(file, text, model):
 def optimizer_bytes_(file):
     """Bytes that the optimizer moves, a parameter."""
     j = read(file)
-    most = max((k for k in j["profile"] if k["family"] == "map"), key=lambda k: k["bytes"])["bytes"] / j["parameters"]
+    most = optimizer(j)["bytes"] / j["parameters"]
     return f"{most:.2f} {most:.0f} bytes a parameter"
 
 

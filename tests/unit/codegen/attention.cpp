@@ -23,9 +23,6 @@ Trial trial(std::vector<int> layouts = {0, 1, 2, 3}) {
 }  // namespace
 
 TEST_CASE("attention at lengths that no tile divides") {
-  struct Sizes {
-    int t, s, e, f;
-  };
   int turn = 0;
   for (const Sizes& n : {Sizes{1, 1, 1, 1},
                          {2, 7, 3, 8},
@@ -35,7 +32,7 @@ TEST_CASE("attention at lengths that no tile divides") {
                          {100, 2, 16, 1},
                          {257, 257, 8, 20}}) {
     INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
-    const Extents extents{{"b", 1}, {"t", n.t}, {"h", 2}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+    const Extents extents = extents_of(n, 1, 2);
     AttentionText a;
     if (turn % 2 == 0) a.map = causal_map;
     a.guarded = turn % 3 != 1;
@@ -46,16 +43,13 @@ TEST_CASE("attention at lengths that no tile divides") {
 }
 
 TEST_CASE("attention of bf16: scores by pairs of features, and where there are none") {
-  struct Sizes {
-    int t, s, e, f;
-  };
   int turn = 0;
   for (const Sizes& n : {Sizes{1, 1, 1, 1},
                          {70, 100, 7, 3},
                          {65, 63, 30, 64},
                          {130, 130, 64, 16}}) {
     INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
-    const Extents extents{{"b", 2}, {"t", n.t}, {"h", 3}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+    const Extents extents = extents_of(n, 2, 3);
     AttentionText a{.halves = true};
     if (turn % 2 == 0) a.map = causal_map;
     check_kernel_against_interpreter(kernel_program(attention_text(a, extents)),

@@ -21,9 +21,6 @@ Trial trial(std::vector<int> layouts = {0, 1, 2, 3}) {
 }  // namespace
 
 TEST_CASE("attention's gradient at lengths that no tile divides") {
-  struct Sizes {
-    int t, s, e, f;
-  };
   int turn = 0;
   for (const Sizes& n : {Sizes{1, 1, 1, 1},
                          {2, 7, 3, 8},
@@ -33,7 +30,7 @@ TEST_CASE("attention's gradient at lengths that no tile divides") {
                          {100, 2, 16, 1},
                          {257, 257, 8, 20}}) {
     INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
-    const Extents extents{{"b", 1}, {"t", n.t}, {"h", 2}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+    const Extents extents = extents_of(n, 1, 2);
     AttentionText a;
     if (turn % 2 == 0) a.map = causal_map, a.gradient = causal_gradient;
     check_kernel_against_interpreter(kernel_program(attention_grad_text(a, extents)),
@@ -44,16 +41,13 @@ TEST_CASE("attention's gradient at lengths that no tile divides") {
 // A weight that lies between two bf16 may go either way, 2^-8 of it: that is the tolerance. Pairs of
 // the wrong positions are off by the size of the results.
 TEST_CASE("attention's gradient of bf16: products by pairs of features, of keys and of rows") {
-  struct Sizes {
-    int t, s, e, f;
-  };
   int turn = 0;
   for (const Sizes& n : {Sizes{1, 1, 1, 2},
                          {71, 100, 7, 3},
                          {65, 63, 30, 64},
                          {129, 130, 64, 16}}) {
     INFO("rows ", n.t, ", keys ", n.s, ", features ", n.e, " and ", n.f);
-    const Extents extents{{"b", 2}, {"t", n.t}, {"h", 3}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+    const Extents extents = extents_of(n, 2, 3);
     AttentionText a{.halves = true};
     if (turn % 2 == 0) a.map = causal_map, a.gradient = causal_gradient;
     Trial of_bf16 = trial({turn++ % 4});

@@ -25,6 +25,14 @@ struct AttentionText {
 };
 using Extents = std::vector<std::pair<std::string, int>>;
 
+// Rows, keys, features of queries and of values.
+struct Sizes {
+  int t, s, e, f;
+};
+inline Extents extents_of(const Sizes& n, int batch, int heads) {
+  return {{"b", batch}, {"t", n.t}, {"h", heads}, {"e", n.e}, {"s", n.s}, {"f", n.f}};
+}
+
 // kernel @k attention(%q, %k, %u, …) -> (out, lse)
 std::string attention_text(const AttentionText& a, const Extents& extents);
 // kernel @k attention_grad(%q, %k, %u, …, %lse, %delta, %d_out) -> (dq, dk, du, …)

@@ -63,9 +63,7 @@ int rounded_arguments(const Program& p) {
   for (const Function& f : p.functions)
     for (const Op& op : f.ops) {
       if (op.code != Opcode::cast_ || f.type(op.results[0]).dtype != DType::bf16) continue;
-      ValueId v = op.operands[0];
-      while (f.value(v).def.valid() && planning::is_static_view(f.op(f.value(v).def)))
-        v = f.op(f.value(v).def).operands[0];
+      const ValueId v = planning::below_views(f, op.operands[0]);
       n += !f.value(v).def.valid() && f.type(v).axes.size() > 1 && p.text(f.value(v).name) != "x";
     }
   return n;
