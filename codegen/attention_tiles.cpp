@@ -202,7 +202,7 @@ Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId ar
   shape.k = layout.turned ? features : positions;
   Operand operand{.buffer = buffer_};
   if (layout.pairs == none && stored_dtype(e, operand) != s.dtype) operand.casts = {s.dtype};
-  function_ = emit_pack(e, shape, operand, layout.turned ? positions : features, pitch_,
+  function_ = emit_pack(e, shape, operand, layout.turned ? positions : features, pitch_, true,
                         layout.turned ? "pack_turned" : "pack");
 }
 

@@ -81,7 +81,8 @@ void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index
 // Positions beyond `to` hold anything: they only reach elements of a tile that are thrown away. Of
 // a pair beyond an odd k the second is 0.
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
-                          const AxisRole& role, std::int64_t size, std::string_view name);
+                          const AxisRole& role, std::int64_t size, bool fetches,
+                          std::string_view name);
 // Loads of an operand's elements as the contraction reads them.
 llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
                           llvm::Value* mask = nullptr);
@@ -109,10 +110,10 @@ llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* 
 // elements; of an `a` in place as it is stored.
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
-  // What is packed next is fetched into the L2 meanwhile. If `lines` > 0 there are two more
-  // parameters, (…, next, turns): four k make a turn, and turn t asks for next + t · step + i ·
-  // apart, i < lines.
-  std::int64_t lines = 0, step = 0, apart = 0;
+  // What is packed next is fetched into the L2 meanwhile, and where it goes into the L1. If `lines` >
+  // 0 there are three more parameters, (…, next, turns, place): four k make a turn, and turn t asks
+  // for next + t · step + i · apart, i < lines, and for as many lines from place on as `into`.
+  std::int64_t lines = 0, step = 0, apart = 0, into = 0;
 };
 llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides);
 

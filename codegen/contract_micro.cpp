@@ -11,7 +11,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
   const auto rows = static_cast<std::size_t>(c.rows), vectors = static_cast<std::size_t>(c.vectors);
   llvm::Type* i = e.ir.getInt64Ty();
   std::vector<llvm::Type*> parameters{e.ptr(), e.ptr(), e.ptr(), i, i, i};
-  if (strides.lines > 0) parameters.insert(parameters.end(), {e.ptr(), i});
+  if (strides.lines > 0) parameters.insert(parameters.end(), {e.ptr(), i, e.ptr()});
   const auto body = [&](std::span<llvm::Value* const> arguments) {
     llvm::Value *a = arguments[0], *b = arguments[1], *tile = arguments[2], *pitch = arguments[3],
                 *count = arguments[4];
@@ -71,6 +71,9 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
       llvm::Value* from = e.at(arguments[6], e.mul(turn, strides.step), next_dtype);
       for (std::int64_t l = 0; l < strides.lines; ++l)
         e.prefetch(e.at(from, e.i64(l * strides.apart), next_dtype), false, false);
+      llvm::Value* to = e.at(arguments[8], e.mul(turn, strides.into * line), panel);
+      for (std::int64_t l = 0; l < strides.into; ++l)
+        e.prefetch(e.at(to, e.i64(l * line), panel), true);
     };
     const auto turns = [&](llvm::Value* from, llvm::Value* to, int by,
                            std::span<llvm::Value* const> first, bool next = false) {

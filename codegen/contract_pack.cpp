@@ -60,11 +60,12 @@ int power_of_two(std::int64_t x) {
 class Packer {
  public:
   Packer(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role,
-         std::int64_t size)
+         std::int64_t size, bool fetches)
       : e_(e),
         c_(c),
         operand_(operand),
         size_(size),
+        fetches_(fetches),
         extent_(role.extent),
         stored_(stored_dtype(e, operand)),
         lies_(levels_of(e, role, operand.buffer)),
@@ -91,19 +92,32 @@ class Packer {
                          unit = group * size_;
       rest =
           e_.add(from_, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(to_, from_), e_.i64(unit)), unit));
+      const int wide = power_of_two(size_);
       along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
-        e_.loop(lo, hi, 1, [&](llvm::Value* k) {
-          e_.loop(from_, rest, unit, [&](llvm::Value* p) {
-            for (std::int64_t g = 0; g < group; ++g)
-              copy(e_.add(p, g * size_), k, base, stride, true);
+        const auto rows = [&](llvm::Value* first, llvm::Value* last, int lanes) {
+          e_.loop(first, last, 1, [&](llvm::Value* k) {
+            fetch_ahead(rest, k, base, stride);
+            e_.loop(from_, rest, unit, [&](llvm::Value* p) {
+              for (std::int64_t g = 0; g < group; ++g)
+                copy(e_.add(p, g * size_), k, base, stride, lanes);
+            });
           });
-        });
+        };
+        // A panel that no vectors fill evenly (six rows) is copied by the next wider vector: what a
+        // step writes too much the next one overwrites, and what it reads too much lies before the
+        // next one's end. The last step of a stretch is exact.
+        const bool overlaps = size_ < c_.lanes && group == 1 && wide > size_ && wide <= c_.lanes &&
+                              !scattered_ && stride >= 2 * (wide - size_);
+        if (!overlaps) return rows(lo, hi, 0);
+        llvm::Value* most = e_.max(lo, e_.add(hi, -1));
+        rows(lo, most, wide);
+        rows(most, hi, 0);
       });
     }
     e_.loop(rest, to_, size_, [&](llvm::Value* p) {
       along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
         if (side_by_side())
-          return e_.loop(lo, hi, 1, [&](llvm::Value* k) { copy(p, k, base, stride, false); });
+          return e_.loop(lo, hi, 1, [&](llvm::Value* k) { copy_part(p, k, base, stride); });
         contiguous_ ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
       });
     });
@@ -174,23 +188,37 @@ class Packer {
     if (whole < size_) body(e_.i64(whole), static_cast<int>(size_ - whole));
   }
 
-  // One k of one panel whose vectors are contiguous, of which all positions exist or only those
-  // before the end.
-  void copy(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride, bool whole) {
-    constexpr std::int64_t distance = 6;  // turns of k that a line is asked for ahead
+  // Asks for what will be copied some steps of k later.
+  void fetch_ahead(llvm::Value* rest, llvm::Value* k, llvm::Value* base, std::int64_t stride) {
+    constexpr std::int64_t distance = 6;
+    if (!fetches_) return;
+    const std::int64_t line = 64 / bytes(stored_), by = std::min(line, lies_.back().extent);
+    e_.loop(from_, rest, by, [&](llvm::Value* p) {
+      llvm::Value* ahead =
+          address(level_offset(e_, lies_, p), base, e_.add(k, distance), stride);
+      e_.prefetch(ahead);
+      if (c_.pairs && !scattered_) e_.prefetch(e_.at(ahead, next_, stored_));
+    });
+  }
+
+  // One k of one whole panel whose vectors are contiguous; by vectors of `wide` if that is not 0.
+  void copy(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride, int wide) {
     const bool at_once = lies_.size() == 1 || lies_.back().extent % size_ == 0;
     llvm::Value* start = level_offset(e_, lies_, p);
     for (std::int64_t i = 0; i < size_; i += c_.lanes) {
-      const int lanes = static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
-      llvm::Value* mask =
-          whole ? nullptr : e_.first_lanes(e_.ir.CreateSub(to_, e_.add(p, i)), lanes);
+      const int lanes =
+          wide != 0 ? wide : static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
       llvm::Value* from = address(
           at_once ? e_.add(start, i) : level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
-      if (whole) {
-        llvm::Value* ahead = e_.at(from, e_.i64(distance * stride), stored_);
-        e_.prefetch(ahead);
-        if (c_.pairs && !scattered_) e_.prefetch(e_.at(ahead, next_, stored_));
-      }
+      e_.store(load(from, k, lanes, nullptr), target(p, k, e_.i64(i)), c_.panel_dtype(), lanes);
+    }
+  }
+  // Of the last panel, the positions before the end.
+  void copy_part(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride) {
+    for (std::int64_t i = 0; i < size_; i += c_.lanes) {
+      const int lanes = static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
+      llvm::Value* mask = e_.first_lanes(e_.ir.CreateSub(to_, e_.add(p, i)), lanes);
+      llvm::Value* from = address(level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
       e_.store(load(from, k, lanes, mask), target(p, k, e_.i64(i)), c_.panel_dtype(), lanes);
     }
   }
@@ -226,7 +254,7 @@ class Packer {
         std::vector<llvm::Value*> rows;
         for (int r = 0; r < block; ++r) {
           rows.push_back(row(r, k, block));
-          if (r < count)
+          if (r < count && fetches_)
             e_.prefetch(
                 address(offsets[static_cast<std::size_t>(r)], base, e_.add(k, 2 * step), stride));
         }
@@ -270,7 +298,9 @@ class Packer {
   Emitter& e_;
   const Contraction& c_;
   const Operand& operand_;
-  const std::int64_t size_, extent_;
+  const std::int64_t size_;
+  const bool fetches_;
+  const std::int64_t extent_;
   const DType stored_;
   const std::vector<Level> lies_;
   std::vector<Level> along_k_;  // by steps of k, unless pairs are scattered
@@ -316,11 +346,12 @@ void transpose(Emitter& e, std::vector<llvm::Value*>& rows) {
 }
 
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
-                          const AxisRole& role, std::int64_t size, std::string_view name) {
+                          const AxisRole& role, std::int64_t size, bool fetches,
+                          std::string_view name) {
   llvm::Type* i = e.ir.getInt64Ty();
   llvm::Type* const parameters[] = {e.ptr(), e.ptr(), i, i, i, i};
   return e.function(name, parameters, [&](std::span<llvm::Value* const> arguments) {
-    Packer(e, c, operand, role, size).emit(arguments);
+    Packer(e, c, operand, role, size, fetches).emit(arguments);
   });
 }
 

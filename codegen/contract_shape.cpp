@@ -94,12 +94,14 @@ bool crowd_l2(const Target& target, std::int64_t stride, std::int64_t lines) {
   return 2 * lines >= target.l2_bytes / std::max<std::int64_t>(stride & -stride, 64);
 }
 
-// Lines `stride` bytes apart, as many as there are `rows` to a tile, that are read along: whether
+// Lines `stride` bytes apart, as many as there are rows to a tile, that are read along: whether
 // they push each other out. Pages apart they also meet in a single set of the L1, of which b's panel
-// takes two ways meanwhile.
-bool conflicts(const Target& target, std::int64_t stride, std::int64_t rows) {
+// takes two ways meanwhile; a small tile has too few products to wait for any that it loses.
+bool conflicts(const Target& target, const Contraction& c, std::int64_t stride) {
   const bool pages = stride != 0 && stride % page == 0;
-  return (pages && rows + 2 > target.l1_bytes / page) || crowd_l2(target, stride, rows);
+  const bool large = c.rows * c.vectors >= 24;
+  return (pages && (!large || c.rows + 2 > target.l1_bytes / page)) ||
+         crowd_l2(target, stride, c.rows);
 }
 
 // Whether an a that is read along its columns wants packing: a line of it for every step of k, `apart`
@@ -225,10 +227,14 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.vectors = tile.vectors;
   c.width = static_cast<std::int64_t>(c.vectors) * c.lanes;
 
-  // k in one block while a panel of a stays near the L1; else even blocks, partial sums kept in
-  // scratch.
-  const std::vector<Level> a_along = levels_of(e, c.k, c.a.buffer);
-  const std::int64_t whole = (a_along.size() == 1 && a_along[0].stride == 1 ? 8192 : 4096) / size;
+  // k in one block while a panel of a stays near the L1, longer where its rows are read in place;
+  // else even blocks, partial sums kept in scratch.
+  const std::vector<Level> a_lies = levels_of(e, c.m, c.a.buffer),
+                           a_along = levels_of(e, c.k, c.a.buffer);
+  const std::int64_t a_bytes = bytes(stored_dtype(e, c.a));
+  const bool clash = m > 4 * c.rows && conflicts(e.target, c, a_lies.back().stride * a_bytes);
+  const bool rows_in_place = a_along.size() == 1 && a_along[0].stride == 1 && !clash;
+  const std::int64_t whole = (rows_in_place ? 8192 : 4096) / size;
   c.k_blocks = k <= whole ? 1 : parts(k, whole * 3 / 4);
   c.kc = c.k_blocks == 1 ? std::max<std::int64_t>(k, 1) : round_up(parts(k, c.k_blocks), 4);
   c.k_blocks = parts(std::max<std::int64_t>(k, 1), c.kc);
@@ -242,17 +248,13 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
   // they lie; pairs must be neighbours. The last rows then overlap those before them
   // (Product::tile). b must be packed to be streamed, but for a few rows.
-  const std::vector<Level> a_lies = levels_of(e, c.m, c.a.buffer),
-                           b_lies = levels_of(e, c.n, c.b.buffer);
+  const std::vector<Level> b_lies = levels_of(e, c.n, c.b.buffer);
   const bool as_is = c.a.casts.empty() && !c.a.rounds &&
                      (c.pairs ? a_along.back().stride == 1 && c.k.extent % 2 == 0
                               : stored_dtype(e, c.a) == c.dtype);
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
-  const std::int64_t a_bytes = bytes(stored_dtype(e, c.a));
-  if (far_apart(e.target, c, a_along.back().stride * a_bytes) ||
-      (m > 4 * c.rows && conflicts(e.target, a_lies.back().stride * a_bytes, c.rows)))
-    c.direct_a = false;
+  if (clash || far_apart(e.target, c, a_along.back().stride * a_bytes)) c.direct_a = false;
   c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() && !c.pairs &&
                stored_dtype(e, c.b) == c.dtype &&
                levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&

@@ -151,6 +151,16 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
   add("encdec 512 out", "mk", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 512}});
   add("encdec 512 w out", "km", "kn", "mn", {{'m', 512}, {'k', 512}, {'n', 512}});
   add("encdec 512 w logits", "km", "kn", "mn", {{'m', 8192}, {'k', 512}, {'n', 512}});
+  add("char 768 fc", "mk", "kn", "mn", {{'m', 768}, {'k', 128}, {'n', 512}});
+  add("char 768 fc + gelu", "mk", "kn", "mn", {{'m', 768}, {'k', 128}, {'n', 512}}, Shape::gelu);
+  add("char 768 proj + b + r", "mk", "kn", "mn", {{'m', 768}, {'k', 512}, {'n', 128}},
+      Shape::residual);
+  add("char 768 d_fc", "mk", "nk", "mn", {{'m', 768}, {'k', 512}, {'n', 128}});
+  add("char 768 d_proj", "mk", "nk", "mn", {{'m', 768}, {'k', 128}, {'n', 512}});
+  add("char 768 w fc", "km", "kn", "mn", {{'m', 128}, {'k', 768}, {'n', 512}});
+  add("char 768 w proj", "km", "kn", "mn", {{'m', 512}, {'k', 768}, {'n', 128}});
+  add("char 768 out", "mk", "kn", "mn", {{'m', 768}, {'k', 128}, {'n', 128}});
+  add("char 768 w out", "km", "kn", "mn", {{'m', 128}, {'k', 768}, {'n', 128}});
   // Strides of a power of two, which meet in few sets of a cache.
   add("pow2 x·w 4096 512 512", "mk", "kn", "mn", {{'m', 4096}, {'k', 512}, {'n', 512}});
   add("pow2 x·w 4096 1024 1024", "mk", "kn", "mn", {{'m', 4096}, {'k', 1024}, {'n', 1024}});
