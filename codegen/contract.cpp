@@ -130,6 +130,7 @@ class Product {
     Contraction seen = c_;
     if (c_.crossed) {
       seen.direct_a = true;
+      seen.rows = c_.across;
       strides = {.a_row = levels_of(e_, c_.n, c_.b.buffer).back().stride, .a_k = 1, .b_k = c_.rows};
     }
     micro_ = emit_micro(e_, seen, strides);
@@ -262,7 +263,11 @@ class Product {
       llvm::Value* fresh =
           e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
       if (c_.crossed) {
-        e_.ir.CreateCall(micro_, {b, a, across_, e_.i64(c_.rows), count, fresh});
+        const std::int64_t apart = levels_of(e_, c_.n, c_.b.buffer).back().stride;
+        for (int n = 0; n < c_.width; n += c_.across)
+          e_.ir.CreateCall(micro_, {e_.at(b, e_.i64(n * apart), c_.dtype), a,
+                                    e_.at(across_, e_.i64(n * c_.rows), c_.dtype),
+                                    e_.i64(c_.rows), count, fresh});
         return turn_across(to);
       }
       std::vector<llvm::Value*> arguments{a, b, to, pitch, count, fresh};
@@ -305,17 +310,20 @@ class Product {
     e_.when(whole, straight, [&] { through(tile_); });
   }
 
-  // A square tile that was computed with columns down and rows across.
+  // A tile that was computed with columns down and rows across, a square of it at a time.
   void turn_across(llvm::Value* to) {
-    const auto row = [&](llvm::Value* base, std::size_t r) {
-      return e_.at(base, e_.i64(static_cast<std::int64_t>(r) * c_.width), c_.dtype);
+    const auto at = [&](llvm::Value* base, std::int64_t i) {
+      return e_.at(base, e_.i64(i), c_.dtype);
     };
-    std::vector<llvm::Value*> tile(static_cast<std::size_t>(c_.rows));
-    for (std::size_t r = 0; r < tile.size(); ++r)
-      tile[r] = e_.load(row(across_, r), c_.dtype, c_.lanes);
-    transpose(e_, tile);
-    for (std::size_t r = 0; r < tile.size(); ++r)
-      e_.store(tile[r], row(to, r), c_.dtype, c_.lanes);
+    for (int first = 0; first < c_.rows; first += c_.lanes) {
+      std::vector<llvm::Value*> square;
+      for (int n = 0; n < c_.lanes; ++n)
+        square.push_back(e_.load(at(across_, n * c_.rows + first), c_.dtype, c_.lanes));
+      transpose(e_, square);
+      for (int r = 0; r < c_.lanes; ++r)
+        e_.store(square[static_cast<std::size_t>(r)], at(to, (first + r) * c_.width), c_.dtype,
+                 c_.lanes);
+    }
   }
 
   llvm::Value* tiles_before(const At& at) {

@@ -47,9 +47,10 @@ struct Contraction {
   // holds.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
   bool direct_a = false, direct_b = false;  // read in place rather than packed
-  // Few rows against a b whose k is contiguous: b is read in place by rows and a's packed rows lie
-  // along the lanes; the tile is transposed behind it.
+  // Few rows against a b whose k is contiguous: b is read in place by rows, `across` columns of the
+  // result a call, and a's packed rows lie along the lanes; the tile is transposed behind it.
   bool crossed = false;
+  int across = 0;
   bool direct_c = false;  // whole tiles are written by the microkernel itself
   std::int64_t grain = 1;
   bool along_batch = false;  // vectors run along the batch: codegen/contract_lanes.cpp

@@ -180,6 +180,12 @@ void choose_units(const Emitter& e, Contraction& c) {
   c.grain = std::clamp<std::int64_t>((std::int64_t{1} << 17) / products, 1, parts(batch, 16));
 }
 
+// How often a b that is not packed may be read, a tile of rows each time. With few registers more
+// often: a tile then has less than all rows of a recurrence, if it is to read whole lines.
+std::int64_t turns_in_place(const Target& target, std::int64_t m) {
+  return target.registers < 32 && m <= 16 ? 4 : 2;
+}
+
 // A step of a recurrence has a few rows, for which b would be packed anew at every step: it is read
 // in place where a tile goes evenly into its columns, or, where its k is contiguous, across.
 void choose_for_few_rows(const Emitter& e, Contraction& c) {
@@ -190,11 +196,13 @@ void choose_for_few_rows(const Emitter& e, Contraction& c) {
       along.size() != 1)
     return;
   if (along[0].stride == 1 && lies.back().stride != 1) {
-    c.crossed = m <= c.lanes && 2 * m > c.lanes && c.lanes >= 8 && n % c.lanes == 0 &&
+    c.crossed = m <= 2 * c.lanes && 2 * m > c.lanes && c.lanes >= 8 && n % c.lanes == 0 &&
                 even(lies, c.lanes) && c.k_blocks == 1 && c.k.extent > 0;
     if (!c.crossed) return;
-    c.rows = c.lanes;
-    c.vectors = 1;
+    // Eight chains at least; of columns that lie pages apart no more than a set of the L1 keeps.
+    c.vectors = static_cast<int>(parts(m, c.lanes));
+    c.across = std::max(8 / c.vectors, c.vectors == 1 ? c.lanes : 1);
+    c.rows = c.vectors * c.lanes;
     c.width = c.lanes;
     c.mc = c.rows;
     c.direct_a = c.direct_c = false;
@@ -209,7 +217,8 @@ void choose_for_few_rows(const Emitter& e, Contraction& c) {
       const double work = static_cast<double>(parts(m, rows)) *
                           (rows * vectors + 0.5 * (rows + vectors)) / vectors;
       if (rows * vectors < 8 || rows * vectors + vectors > free || rows > m ||
-          parts(m, rows) > 2 || n % (vectors * c.lanes) != 0 || work >= least)
+          parts(m, rows) > turns_in_place(e.target, m) || n % (vectors * c.lanes) != 0 ||
+          vectors * c.lanes * c.element_bytes() < 64 || work >= least)
         continue;
       least = work;
       c.rows = rows;
@@ -255,7 +264,7 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
   if (clash || far_apart(e.target, c, a_along.back().stride * a_bytes)) c.direct_a = false;
-  c.direct_b = parts(m, c.rows) <= 2 && c.b.casts.empty() && !c.pairs &&
+  c.direct_b = parts(m, c.rows) <= turns_in_place(e.target, m) && c.b.casts.empty() && !c.pairs &&
                stored_dtype(e, c.b) == c.dtype &&
                levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&
                even(b_lies, c.width) && b_lies.back().stride == 1;
