@@ -80,7 +80,8 @@ void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index
 // ---- contract_pack.cpp: void pack(source, panels, from, to, first step of k, last)
 // Panels of `size` positions of `role`, each step by step with its positions side by side.
 // Positions beyond `to` hold anything: they only reach elements of a tile that are thrown away. Of
-// a pair beyond an odd k the second is 0.
+// a pair beyond an odd k the second is 0. With `fetches` what lies ahead is asked for; without, the
+// caller did.
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
                           const AxisRole& role, std::int64_t size, bool fetches,
                           std::string_view name);

@@ -20,7 +20,7 @@ tested codegen 'the microkernel keeps its accumulators*' \
 tested codegen 'in the products of tiles*' "the same of attention's products, for 3 targets"
 
 n=$(grep -c "\.prefetch(" codegen/contract*.cpp | awk -F: "{ n += \$2 } END { print n }")
-line "$(holds "$n > 0")" "the next panel is prefetched where that pays" "$n places; codegen/README.md: 3 to 5 %"
+line "$(holds "$n > 0")" "the next panel is prefetched where that pays" "$n places; codegen/README.md says what it gains"
 
 # ---- bf16
 tested passes 'precision*' "bf16: every rounding is a cast in the IR, once, in the kernel that makes or reads the value"
