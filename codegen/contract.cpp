@@ -154,17 +154,14 @@ class Product {
                 k = levels_of(e_, c_.k, c_.b.buffer).back();
     if (n.stride == 1) {
       const std::int64_t rows = alone_ ? std::min(c_.mb, c_.m.extent) : block;
-      const std::int64_t steps = (share(c_.kc, rows) + 15) / 16 * 16;
-      ahead_turns_ = steps * elements_a_step();
+      ahead_steps_ = (share(c_.kc, rows) + 15) / 16 * 16;
+      ahead_rows_ = (c_.kc + ahead_steps_ - 1) / ahead_steps_ * c_.rows;
+      ahead_turns_ = ahead_steps_ * elements_a_step();
       strides.lines = (c_.width + line - 1) / line + (k.stride % line != 0);
       strides.step = k.stride;
       strides.apart = line;
-      if (strides.lines <= 8) {
-        ahead_steps_ = steps;
-        ahead_rows_ = (c_.kc + steps - 1) / steps * c_.rows;
-        strides.into =
-            (steps * c_.width * c_.element_bytes() / 64 + ahead_turns_ - 1) / ahead_turns_;
-      }
+      strides.into =
+          (ahead_steps_ * c_.width * c_.element_bytes() / 64 + ahead_turns_ - 1) / ahead_turns_;
     } else if (k.stride == 1) {
       ahead_columns_ = share(c_.width, alone_ ? std::min(c_.m.extent, 16 * std::int64_t{c_.rows})
                                               : block);
@@ -173,7 +170,7 @@ class Product {
       strides.step = line;
       strides.apart = n.stride;
     }
-    if (strides.lines > 8) strides.lines = 0;  // too few tiles to hide it behind
+    if (strides.lines > 8) strides.lines = ahead_steps_ = 0;  // too few tiles to hide it behind
     fetches_next_ = strides.lines > 0;
   }
 
@@ -227,7 +224,7 @@ class Product {
         e_.loop(ii, ii_end, c_.rows, [&](llvm::Value* r) {
           const At at{i, ii, r, ii_end, j, jj, j_end, k, k_end};
           tile(at);
-          if (!c_.direct_b && !empty && ahead_steps_ > 0) pack_ahead(at);
+          if (!empty && ahead_steps_ > 0) pack_ahead(at);
         });
       });
     });

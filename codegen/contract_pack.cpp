@@ -99,7 +99,7 @@ class Packer {
             fetch_ahead(rest, k, base, stride);
             e_.loop(from_, rest, unit, [&](llvm::Value* p) {
               for (std::int64_t g = 0; g < group; ++g)
-                copy(e_.add(p, g * size_), k, base, stride, lanes);
+                copy(e_.add(p, g * size_), k, base, stride, true, lanes);
             });
           });
         };
@@ -117,7 +117,7 @@ class Packer {
     e_.loop(rest, to_, size_, [&](llvm::Value* p) {
       along_k([&](llvm::Value* lo, llvm::Value* hi, llvm::Value* base, std::int64_t stride) {
         if (side_by_side())
-          return e_.loop(lo, hi, 1, [&](llvm::Value* k) { copy_part(p, k, base, stride); });
+          return e_.loop(lo, hi, 1, [&](llvm::Value* k) { copy(p, k, base, stride, false); });
         contiguous_ ? turn(p, lo, hi, base) : collect(p, lo, hi, base, stride);
       });
     });
@@ -201,24 +201,19 @@ class Packer {
     });
   }
 
-  // One k of one whole panel whose vectors are contiguous; by vectors of `wide` if that is not 0.
-  void copy(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride, int wide) {
+  // One k of one panel whose vectors are contiguous, of which all positions exist or only those
+  // before the end; by vectors of `wide` if that is not 0.
+  void copy(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride, bool whole,
+            int wide = 0) {
     const bool at_once = lies_.size() == 1 || lies_.back().extent % size_ == 0;
     llvm::Value* start = level_offset(e_, lies_, p);
     for (std::int64_t i = 0; i < size_; i += c_.lanes) {
       const int lanes =
           wide != 0 ? wide : static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
+      llvm::Value* mask =
+          whole ? nullptr : e_.first_lanes(e_.ir.CreateSub(to_, e_.add(p, i)), lanes);
       llvm::Value* from = address(
           at_once ? e_.add(start, i) : level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
-      e_.store(load(from, k, lanes, nullptr), target(p, k, e_.i64(i)), c_.panel_dtype(), lanes);
-    }
-  }
-  // Of the last panel, the positions before the end.
-  void copy_part(llvm::Value* p, llvm::Value* k, llvm::Value* base, std::int64_t stride) {
-    for (std::int64_t i = 0; i < size_; i += c_.lanes) {
-      const int lanes = static_cast<int>(std::min<std::int64_t>(c_.lanes, size_ - i));
-      llvm::Value* mask = e_.first_lanes(e_.ir.CreateSub(to_, e_.add(p, i)), lanes);
-      llvm::Value* from = address(level_offset(e_, lies_, e_.add(p, i)), base, k, stride);
       e_.store(load(from, k, lanes, mask), target(p, k, e_.i64(i)), c_.panel_dtype(), lanes);
     }
   }

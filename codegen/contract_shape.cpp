@@ -94,13 +94,15 @@ bool crowd_l2(const Target& target, std::int64_t stride, std::int64_t lines) {
   return 2 * lines >= target.l2_bytes / std::max<std::int64_t>(stride & -stride, 64);
 }
 
+// The products of a step of k, as many as a tile has vectors, hide where its lines of a come from.
+bool hides_lines(const Contraction& c) { return c.rows * c.vectors >= 24; }
+
 // Lines `stride` bytes apart, as many as there are rows to a tile, that are read along: whether
 // they push each other out. Pages apart they also meet in a single set of the L1, of which b's panel
 // takes two ways meanwhile; a small tile has too few products to wait for any that it loses.
 bool conflicts(const Target& target, const Contraction& c, std::int64_t stride) {
   const bool pages = stride != 0 && stride % page == 0;
-  const bool large = c.rows * c.vectors >= 24;
-  return (pages && (!large || c.rows + 2 > target.l1_bytes / page)) ||
+  return (pages && (!hides_lines(c) || c.rows + 2 > target.l1_bytes / page)) ||
          crowd_l2(target, stride, c.rows);
 }
 
@@ -109,7 +111,7 @@ bool conflicts(const Target& target, const Contraction& c, std::int64_t stride) 
 // a large tile hide where it comes from, up to some pages.
 bool far_apart(const Target& target, const Contraction& c, std::int64_t apart) {
   if (c.k.extent <= 32) return false;
-  if (c.rows * c.vectors >= 24) return apart > 2 * page;
+  if (hides_lines(c)) return apart > 2 * page;
   return apart >= page || crowd_l2(target, apart, c.kc);
 }
 
@@ -201,7 +203,7 @@ void choose_for_few_rows(const Emitter& e, Contraction& c) {
     if (!c.crossed) return;
     // Eight chains at least; of columns that lie pages apart no more than a set of the L1 keeps.
     c.vectors = static_cast<int>(parts(m, c.lanes));
-    c.across = std::max(8 / c.vectors, c.vectors == 1 ? c.lanes : 1);
+    c.across = c.vectors == 1 ? c.lanes : 8 / c.vectors;
     c.rows = c.vectors * c.lanes;
     c.width = c.lanes;
     c.mc = c.rows;
