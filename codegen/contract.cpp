@@ -8,8 +8,8 @@
 #include <array>
 #include <tuple>
 
+#include "codegen/contract_behind.h"
 #include "codegen/families.h"
-#include "codegen/reduce.h"
 
 namespace gradc {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 // The emission of one kernel: what its loops share.
 class Product {
  public:
-  Product(Emitter& e, const Contraction& c) : e_(e), c_(c) {}
+  Product(Emitter& e, const Contraction& c) : e_(e), c_(c), behind_(e, c) {}
 
   void emit() {
     MicroStrides strides{.a_row = 1, .a_k = c_.rows, .b_k = c_.width};
@@ -26,7 +26,7 @@ class Product {
     emit_functions(strides);
     if (c_.totals.empty()) return products();
     const auto first = [&] { products(); };
-    const auto second = [&] { add_totals(); };
+    const auto second = [&] { behind_.add_totals(); };
     const std::array<Emitter::Block, 2> blocks{first, second};
     e_.in_phases(blocks);
   }
@@ -78,43 +78,7 @@ class Product {
     if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc);
     if (!c_.direct_b) panels_b_ = scratch((takes_turns() ? 2 : 1) * c_.nc * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
-    for (std::size_t t = 0; t < c_.totals.size(); ++t) {
-      parts_.push_back(e_.at_byte(e_.shared, e_.out.shared_bytes));
-      e_.out.shared_bytes += (tiles() * bytes(total_type(t)) + 63) / 64 * 64;
-    }
-  }
-  // Of a total each tile gives one part, in the order of products, rows of tiles, tiles; whoever
-  // computes a tile, its place is the same.
-  std::int64_t tiles_across() const { return (c_.n.extent + c_.width - 1) / c_.width; }
-  std::int64_t tiles_down() const { return (c_.m.extent + c_.rows - 1) / c_.rows; }
-  std::int64_t tiles() const { return c_.batch.extent * tiles_down() * tiles_across(); }
-  ValueId total(std::size_t t) const {
-    return e_.kernel.body().results[static_cast<std::size_t>(c_.totals[t])];
-  }
-  ValueId summed(std::size_t t) const {
-    return e_.kernel.op(e_.kernel.value(total(t)).def).operands[0];
-  }
-  DType total_type(std::size_t t) const { return e_.kernel.type(total(t)).dtype; }
-  Reduction reduction(std::size_t t) const {
-    return {Opcode::sum_, summed(t), total(t), total_type(t)};
-  }
-  // The second phase: one worker adds the parts, a vector of neighbours at a time.
-  void add_totals() {
-    e_.when(e_.ir.CreateICmpEQ(e_.worker, e_.i64(0)), [&] {
-      for (std::size_t t = 0; t < c_.totals.size(); ++t) {
-        const Reduction r = reduction(t);
-        const Reducer reducer(e_, r, c_.lanes);
-        const Reducer::State sum = e_.loop(
-            e_.i64(0), e_.i64(tiles()), c_.lanes, reducer.identity(),
-            [&](llvm::Value* i, std::span<llvm::Value* const> state) {
-              llvm::Value* mask = e_.first_lanes(e_.ir.CreateSub(e_.i64(tiles()), i), c_.lanes);
-              llvm::Value* part = e_.load(e_.at(parts_[t], i, r.dtype), r.dtype, c_.lanes, mask);
-              return reducer.take(Reducer::State(state.begin(), state.end()), part, nullptr, mask);
-            });
-        e_.store(reducer.across_lanes(sum)[0], e_.buffer(e_.argument_count() + c_.totals[t]),
-                 r.dtype, 1);
-      }
-    });
+    behind_.lay_out();
   }
   void emit_functions(MicroStrides strides) {
     if (c_.direct_a) {
@@ -281,12 +245,13 @@ class Product {
         if (c_.k_blocks == 1) return body();
         e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.steps())), body);
       };
-      last([&] { fetch_behind(at.r, rows, at.jj, false); });
+      const Behind::Part part{batch_, at.r, rows, at.jj, columns};
+      last([&] { behind_.fetch(part, false); });
       run(to, e_.i64(c_.width));
       last([&] {
-        fetch_behind(at.r, rows, at.jj, true);
+        behind_.fetch(part, true);
         llvm::Value* skipped = e_.mul(e_.ir.CreateSub(at.r, first), c_.width);
-        epilogue(e_.at(to, skipped, c_.dtype), at.r, rows, at.jj, columns);
+        behind_.apply(e_.at(to, skipped, c_.dtype), part);
       });
     };
     if (c_.k_blocks > 1) {
@@ -389,117 +354,9 @@ class Product {
     return e_.at(e_.at(base, offset, stored), e_.mul(k, step), stored);
   }
 
-  Point point_at(int lanes, llvm::Value* m, const Index& n) {
-    Point point = make_point(e_, lanes);
-    for (AxisId a : e_.kernel.type(c_.value).axes) set_axis(point, a, e_.i64(0));
-    set_role(e_, point, c_.batch, {.first = batch_});
-    set_role(e_, point, c_.m, {.first = m});
-    set_role(e_, point, c_.n, n);
-    return point;
-  }
-
-  // Asks for what the epilogue of a tile reads and writes: into the L2 before the tile is computed,
-  // into the L1 behind it, since the panel of b streams through there meanwhile.
-  void fetch_behind(llvm::Value* m, llvm::Value* rows, llvm::Value* n, bool near) {
-    std::vector<int> fetched;
-    for (int b = 0; b < e_.buffer_count(); ++b) {
-      bool whole =
-          b != c_.a.buffer && b != c_.b.buffer && levels_of(e_, c_.n, b).back().stride == 1;
-      for (const AxisRole* role : {&c_.m, &c_.n})
-        for (AxisId a : role->axes) whole = whole && e_.buffer_type(b).axes.contains(a);
-      // Along an axis that the contraction lacks (a table's, that an index chooses from) there is no place.
-      for (AxisId a : e_.buffer_type(b).axes)
-        whole = whole && e_.kernel.type(c_.value).axes.contains(a);
-      const int alias = e_.instance.buffers[static_cast<std::size_t>(b)].alias;
-      if (whole && std::find(fetched.begin(), fetched.end(), alias) == fetched.end())
-        fetched.push_back(b);
-    }
-    if (fetched.empty()) return;
-    e_.loop(e_.i64(0), rows, 1, [&](llvm::Value* r) {
-      const Point point = point_at(1, e_.add(m, r), {.first = n});
-      for (int b : fetched) {
-        llvm::Value* offset = every_lane(e_, buffer_offset(e_, b, point.index, 1), 1);
-        const DType dtype = e_.buffer_type(b).dtype;
-        const std::int64_t line = 64 / bytes(dtype);
-        for (std::int64_t j = 0; j < c_.width; j += line)
-          e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count(),
-                      near);
-      }
-    });
-  }
-
-  // Two vectors a turn where they go evenly: the chains of one alone leave units idle.
-  int lanes_behind() const {
-    const int two = 2 * c_.lanes;
-    return c_.width % two == 0 && c_.n.extent % two == 0 ? two : c_.lanes;
-  }
-
-  // What stands behind the contraction, for the part of a tile that exists, vector by vector; sums
-  // for totals stay in registers.
-  void epilogue(llvm::Value* tile, llvm::Value* m, llvm::Value* rows, llvm::Value* n,
-                llvm::Value* columns) {
-    using State = std::vector<llvm::Value*>;
-    const int lanes = lanes_behind();
-    State first;
-    for (std::size_t t = 0; t < c_.totals.size(); ++t)
-      first.push_back(e_.constant(total_type(t), 0, lanes));
-    const auto vector = [&](llvm::Value* r, llvm::Value* j, std::span<llvm::Value* const> state) {
-      llvm::Value* sum =
-          e_.load(e_.at(tile, e_.add(e_.mul(r, c_.width), j), c_.dtype), c_.dtype, lanes);
-      const auto behind = [&](llvm::Value* mask) {
-        Point point =
-            point_at(lanes, e_.add(m, r), {.first = e_.add(n, j), .step = 1, .multiple = lanes});
-        point.mask = mask;
-        Values values(e_, point);
-        values.bind(c_.value, sum);
-        return hand_out(values, mask, state);
-      };
-      if (c_.n.extent % lanes == 0) return behind(nullptr);
-      llvm::Value* left = e_.ir.CreateSub(columns, j);
-      return e_.choose(
-          e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { return behind(nullptr); },
-          [&] { return behind(e_.first_lanes(left, lanes)); });
-    };
-    const State sums = e_.loop(
-        e_.i64(0), rows, 1, first, [&](llvm::Value* r, std::span<llvm::Value* const> state) {
-          return e_.loop(e_.i64(0), columns, lanes, state,
-                         [&](llvm::Value* j, std::span<llvm::Value* const> in_row) {
-                           return vector(r, j, in_row);
-                         });
-        });
-    for (std::size_t t = 0; t < c_.totals.size(); ++t) {
-      const Reduction r = reduction(t);
-      const Reducer reducer(e_, r, lanes);
-      llvm::Value* row = e_.add(e_.mul(batch_, tiles_down()), e_.ir.CreateUDiv(m, e_.i64(c_.rows)));
-      llvm::Value* place =
-          e_.add(e_.mul(row, tiles_across()), e_.ir.CreateUDiv(n, e_.i64(c_.width)));
-      e_.store(reducer.across_lanes({sums[t]})[0], e_.at(parts_[t], place, total_type(t)),
-               total_type(t), 1);
-    }
-  }
-  // Results at one point: all are computed before the first is stored, since one may lie in the
-  // place of an operand. Gives the totals' sums with what is added here.
-  std::vector<llvm::Value*> hand_out(Values& values, llvm::Value* mask,
-                                     std::span<llvm::Value* const> sums) {
-    const std::vector<ValueId>& results = e_.kernel.body().results;
-    const auto is_total_result = [&](std::size_t k) {
-      return std::find(c_.totals.begin(), c_.totals.end(), static_cast<int>(k)) != c_.totals.end();
-    };
-    for (std::size_t k = 0; k < results.size(); ++k)
-      if (!is_total_result(k)) values.get(results[k]);
-    std::vector<llvm::Value*> next;
-    for (std::size_t t = 0; t < c_.totals.size(); ++t) {
-      const Reduction r = reduction(t);
-      const Reducer reducer(e_, r, lanes_behind());
-      next.push_back(reducer.take({sums[t]}, values.get(summed(t)), nullptr, mask)[0]);
-    }
-    for (std::size_t k = 0; k < results.size(); ++k)
-      if (!is_total_result(k)) values.store_result(static_cast<int>(k));
-    return next;
-  }
-
   Emitter& e_;
   const Contraction& c_;
+  Behind behind_;
   bool fetches_next_ = false, alone_ = false;
   // Of the next panel: steps of k that are packed behind a tile and the rows of tiles that all of it
   // takes, or columns that are fetched with a tile; turns that ask for them.
@@ -507,7 +364,6 @@ class Product {
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *across_ = nullptr;  // across_: a tile that is to be transposed
   llvm::Value *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
-  std::vector<llvm::Value*> parts_;  // by total: of each tile
   // i1: this unit finds other columns of b packed, or none; packs the next ones behind its tiles.
   llvm::Value *packs_ = nullptr, *spreads_ = nullptr;
   llvm::Value* slot_ = nullptr;  // of two: where this unit's single panel is
