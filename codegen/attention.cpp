@@ -60,6 +60,7 @@ class Attention {
               llvm::Value* from = e_.mul(e_.ir.CreateURem(unit, e_.i64(pieces)), several);
               llvm::Value* batch = e_.ir.CreateUDiv(plane, e_.i64(s_.others.extent));
               if (kept_) e_.when(e_.ir.CreateICmpNE(batch, packed[0]), [&] { pack_all(batch); });
+              if (pieces == 1 && kept_) fetch(e_.add(plane, 1));
               some_rows(batch, e_.ir.CreateURem(plane, e_.i64(s_.others.extent)), from,
                         e_.min(e_.add(from, several), e_.i64(blocks)));
               return std::vector<llvm::Value*>{batch};
@@ -89,6 +90,13 @@ class Attention {
   void pack_all(llvm::Value* batch) {
     const Point plane = plane_point(e_, s_, batch, e_.i64(0), 1);
     e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) { pack(plane, j); });
+  }
+  void fetch(llvm::Value* plane) {
+    if (!fetches_planes(e_, q_.plane_bytes() + k_.plane_bytes() + u_.plane_bytes())) return;
+    const Point point =
+        plane_point(e_, s_, e_.ir.CreateUDiv(plane, e_.i64(s_.others.extent)),
+                    e_.ir.CreateURem(plane, e_.i64(s_.others.extent)), 1);
+    for (Blocks* b : {&q_, &k_, &u_}) b->fetch(point);
   }
   // Blocks [from, to) of the rows of one plane.
   void some_rows(llvm::Value* batch, llvm::Value* other, llvm::Value* from, llvm::Value* to) {

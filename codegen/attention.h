@@ -17,6 +17,10 @@ namespace gradc {
 // A tile: rows × keys of one batch position and one position of the other row axes.
 inline constexpr std::int64_t tile_rows = 64, tile_keys = 64;
 
+// The next plane's arguments are fetched during one if all fit into a quarter of the L2: their rows
+// are some lines long and far apart, which no CPU foresees.
+bool fetches_planes(const Emitter& e, std::int64_t bytes);
+
 // x = select(value, …, −inf), or with `keeps` false select(value, −inf, …).
 struct Condition {
   ValueId value;
@@ -115,8 +119,13 @@ class Blocks {
   std::int64_t elements() const { return elements_; }  // of one block of 64 positions
   // Fills a block with positions from … to − 1 at a plane's point.
   void pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block);
+  // Bytes of the argument that a plane has, and asks for all of them, into the L2. The plane need not
+  // exist.
+  std::int64_t plane_bytes() const;
+  void fetch(const Point& plane);
 
  private:
+  llvm::Value* source(const Point& plane, llvm::Value* position);
   llvm::Function* emit_copy_of_pairs(const AxisRole& positions);
   Emitter& e_;
   const Scores& s_;

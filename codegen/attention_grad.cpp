@@ -156,6 +156,19 @@ class Gradient {
     for (const Packed& p : packed_)
       if (p.by_key == by_key) p.blocks->pack(plane_, from, e_.add(from, count), block_of(p, block));
   }
+  void fetch(const Point& plane) {
+    std::vector<Blocks*> arguments;
+    std::int64_t bytes = 0;
+    for (auto p = packed_.begin(); p != packed_.end(); ++p)
+      if (std::none_of(packed_.begin(), p,
+                       [&](const Packed& q) { return q.argument == p->argument; })) {
+        arguments.push_back(p->blocks.get());
+        bytes += arguments.back()->plane_bytes();
+      }
+    if (plan_.chunks * plan_.inner.extent * s_.others.extent > 1 || !fetches_planes(e_, bytes))
+      return;
+    for (Blocks* b : arguments) b->fetch(plane);
+  }
   llvm::Value* rows_in(llvm::Value* row) {
     return e_.min(e_.i64(tile_rows), e_.ir.CreateSub(e_.i64(s_.row_extent), row));
   }
@@ -172,26 +185,30 @@ class Gradient {
       return out;
     };
     const Point whole = point(e_.i64(0), e_.i64(0));
+    Point next = whole;
+    set_role(e_, next, plan_.outer, {.first = e_.add(unit_, 1)});
     sums_.clear(whole, unit, chunk_, true);
     e_.loop(0, plan_.inner.extent, 1, [&](llvm::Value* inner) {
       const Point turn = point(inner, e_.i64(0));
       sums_.clear(turn, unit, chunk_, false);
       e_.loop(0, s_.others.extent, 1, [&](llvm::Value* other) {
         plane_ = point(inner, other);
-        plane();
+        plane(next);
       });
       sums_.store(turn, chunk_, false);
     });
     sums_.store(whole, chunk_, true);
   }
 
-  void plane() {
+  // `next`: the plane of the next unit, if units are planes.
+  void plane(const Point& next) {
     mask_.prepare(plane_);
     if (rows_kept_)
       e_.loop(0, s_.row_blocks(), 1, [&](llvm::Value* i) {
         llvm::Value* row = e_.mul(i, tile_rows);
         pack(false, i, row, rows_in(row));
       });
+    fetch(next);
     e_.loop(chunk_, e_.i64(s_.key_blocks()), plan_.chunks, [&](llvm::Value* j) {
       key_ = e_.mul(j, tile_keys);
       key_count_ = e_.min(e_.i64(tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key_));

@@ -14,6 +14,7 @@ namespace {
 constexpr double least_parallel_work = 1 << 17;
 constexpr std::int64_t least_units = 64;  // so that workers' shares differ by little
 constexpr std::int64_t least_run = 1024;  // elements of a unit that is cut from a longer run
+constexpr std::int64_t short_run = 4096;  // bytes: before a stream is foreseen by the CPU, it is over
 constexpr std::int64_t tile = 16;  // positions that share the cache lines of a transposed operand
 constexpr std::int64_t tiled_run = 256;  // elements along the lanes beside them
 
@@ -53,6 +54,17 @@ class Map {
     unroll_ = cost <= 12 || (draws_ && cost <= 60) ? 4 : cost <= 40 ? 2 : 1;
     while (unroll_ > 1 && lane_.extent < 2 * unroll_ * lanes_) unroll_ /= 2;
     choose_tile();
+    if (tiled_.axis.valid() || outer_.empty()) return;
+    for (int b = 0; b < e_.buffer_count(); ++b) {
+      const Type& type = e_.buffer_type(b);
+      const auto& buffers = e_.instance.buffers;
+      const bool overwritten = std::any_of(buffers.begin(), buffers.end(),
+                                           [&](const auto& other) { return other.alias == b; });
+      if (lane_.extent * bytes(type.dtype) <= short_run && e_.stride(b, lane_.axis) == 1 &&
+          e_.kernel.type(results_[0]).axes.contains_all(type.axes) &&
+          has_axis(outer_.back(), type.axes) && !overwritten)
+        fetched_.push_back(b);
+    }
   }
 
   // An operand whose neighbours in memory lie along another axis than the lanes: its cache lines
@@ -112,9 +124,11 @@ class Map {
         lo = e_.mul(e_.ir.CreateURem(unit, e_.i64(pieces)), piece);
         hi = e_.min(e_.add(lo, piece), e_.i64(lane_.extent));
       }
-      Point point = base_;
+      Point point = base_, next = base_;
       set_decoded(e_, point, std::span(outer_).first(decoded), index);
-      nest(point, decoded, lo, hi);
+      if (decoded < outer_.size() || fetched_.empty()) return nest(point, decoded, lo, hi);
+      set_decoded(e_, next, outer_, e_.add(index, 1));
+      run(point, lo, hi, &next);
     });
   }
 
@@ -143,8 +157,9 @@ class Map {
     });
   }
 
-  // From lo to hi along the lanes; lo and all pieces but the last are multiples of a turn.
-  void run(const Point& point, llvm::Value* lo, llvm::Value* hi) {
+  // From lo to hi along the lanes; lo and all pieces but the last are multiples of a turn. `next`: a
+  // run that is fetched meanwhile.
+  void run(const Point& point, llvm::Value* lo, llvm::Value* hi, const Point* next = nullptr) {
     if (lanes_ == 1) {
       Values values(e_, point);
       for (ValueId r : results_) values.get(r);
@@ -156,7 +171,14 @@ class Map {
     const std::int64_t turn = std::int64_t{lanes_} * unroll_;
     llvm::Value* whole =
         e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(turn)), turn));
-    e_.loop(lo, whole, turn, [&](llvm::Value* i) { vectors(point, outside, i, unroll_, nullptr); });
+    e_.loop(lo, whole, turn, [&](llvm::Value* i) {
+      if (next != nullptr) {
+        Point p = *next;
+        set_dimension(e_, p, lane_, i);
+        for (int buffer : fetched_) prefetch_run(e_, buffer, p, turn);
+      }
+      vectors(point, outside, i, unroll_, nullptr);
+    });
     if (lane_.extent % turn == 0) return;
     // The mask costs little; a loop of whole vectors besides would be as much code again.
     e_.loop(whole, hi, lanes_, [&](llvm::Value* i) { vectors(point, outside, i, 1, mask(i, hi)); });
@@ -285,6 +307,7 @@ class Map {
   Dimension lane_, tiled_;        // tiled_: its axis is invalid where there is none
   std::vector<Dimension> outer_;  // of the tiled one, tiles
   std::vector<ValueId> transposed_;
+  std::vector<int> fetched_;  // buffers whose next run is fetched during one
   int lanes_ = 1, unroll_ = 1;
   bool draws_ = false;
 };

@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "codegen/index.h"
+
 namespace gradc {
 
 Reducer::State Reducer::identity() const {
@@ -24,14 +26,17 @@ Reducer::State Reducer::identity() const {
   }
 }
 
-llvm::Value* Reducer::better(llvm::Value* x, llvm::Value* than) const {
+llvm::Value* Reducer::beyond(llvm::Value* x, llvm::Value* than) const {
   auto& ir = e_.ir;
   const bool least = r_.code == Opcode::amin_;
   if (!is_real(r_.dtype)) return least ? ir.CreateICmpSLT(x, than) : ir.CreateICmpSGT(x, than);
-  llvm::Value* beyond = least ? ir.CreateFCmpOLT(x, than) : ir.CreateFCmpOGT(x, than);
-  // A NaN takes its place and then keeps it, no comparison with it being true; argmax passes it
-  // over.
-  return r_.code == Opcode::argmax_ ? beyond : ir.CreateOr(beyond, ir.CreateFCmpUNO(x, x));
+  return least ? ir.CreateFCmpOLT(x, than) : ir.CreateFCmpOGT(x, than);
+}
+
+// A NaN takes its place and then keeps it, no comparison with it being true; argmax passes it over.
+llvm::Value* Reducer::better(llvm::Value* x, llvm::Value* than) const {
+  llvm::Value* further = beyond(x, than);
+  return is_extreme(r_) ? e_.ir.CreateOr(further, e_.ir.CreateFCmpUNO(x, x)) : further;
 }
 
 Reducer::State Reducer::take(const State& state, llvm::Value* x, llvm::Value* position,
@@ -46,6 +51,10 @@ Reducer::State Reducer::take(const State& state, llvm::Value* x, llvm::Value* po
   State next{ir.CreateSelect(chosen, x, state[0])};
   if (r_.code == Opcode::argmax_) next.push_back(ir.CreateSelect(chosen, position, state[1]));
   return next;
+}
+
+Reducer::State Reducer::take_number(const State& state, llvm::Value* x, llvm::Value* mask) const {
+  return {e_.ir.CreateSelect(both(e_, beyond(x, state[0]), mask), x, state[0])};
 }
 
 Reducer::State Reducer::merge(const State& a, const State& b) const {

@@ -28,6 +28,13 @@ class Reducer {
   // `position` (i32) is asked for by argmax alone. Lanes that are off keep what they have.
   State take(const State& state, llvm::Value* x, llvm::Value* position,
              llvm::Value* mask = nullptr) const;
+  // The same of a real maximum or minimum whose NaNs are noted elsewhere: one instruction where
+  // take() needs four. A NaN changes nothing.
+  State take_number(const State& state, llvm::Value* x, llvm::Value* mask) const;
+  // Whether take_number() is for this reduction.
+  static bool is_extreme(const Reduction& r) {
+    return (r.code == Opcode::amax_ || r.code == Opcode::amin_) && is_real(r.dtype);
+  }
   // Of positions in `a` and then `b`; argmax prefers the lower position among equals, whatever the
   // order.
   State merge(const State& a, const State& b) const;
@@ -39,6 +46,7 @@ class Reducer {
   }
 
  private:
+  llvm::Value* beyond(llvm::Value* x, llvm::Value* than) const;  // i1: x is the better number
   llvm::Value* better(llvm::Value* x, llvm::Value* than) const;  // i1: x takes the place of `than`
   Emitter& e_;
   const Reduction& r_;

@@ -16,6 +16,9 @@ struct RowsKernel {
   std::vector<Dimension> kept, reduced;  // loops over P and R
   std::int64_t rows = 1, length = 1;     // positions along P and R
   int cost = 1;                          // work of one element
+  // NaNs that real maxima and minima meet are noted once for all tracks, beside the states: worth
+  // it where comparisons leave their results in registers of their own.
+  bool notes_nans = false;
   Point base;                            // one lane; axes of one place are set
 
   int reductions_in(const Pass& pass) const { return static_cast<int>(pass.reductions.size()); }
@@ -23,6 +26,8 @@ struct RowsKernel {
     return plan.reductions[static_cast<std::size_t>(pass.reductions[i])];
   }
 };
+
+struct At;
 
 // The states of a pass's reductions, `tracks` vectors each: [reduction][track].
 class Accumulators {
@@ -32,12 +37,12 @@ class Accumulators {
                std::span<llvm::Value* const> flat);  // as loops carry them
   std::vector<llvm::Value*> flat() const;
   bool empty() const { return states_.empty(); }
-  void take(int reduction, int track, llvm::Value* x, llvm::Value* position, llvm::Value* mask);
+  void take(int reduction, std::span<At> at);  // its operand at at[t] into track t
   void merge(const Accumulators& other);  // track by track
   Reducer::State& state(int reduction, int track) {
     return states_[static_cast<std::size_t>(reduction * tracks_ + track)];
   }
-  // All tracks of a reduction merged, neighbours first; still in lanes.
+  // All tracks of a reduction merged, neighbours first, and NaN where one was noted; still in lanes.
   Reducer::State merged(int reduction) const;
   Reducer reducer(int reduction) const {
     return Reducer(k_->e, k_->reduction(*pass_, static_cast<std::size_t>(reduction)), lanes_);
@@ -48,6 +53,7 @@ class Accumulators {
   const Pass* pass_;
   int tracks_, lanes_;
   std::vector<Reducer::State> states_;
+  std::vector<llvm::Value*> nans_;  // by reduction: i1 of lanes, whether there was one; null: states say
 };
 
 // Values that do not change along a loop, computed before it.

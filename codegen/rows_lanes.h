@@ -28,27 +28,40 @@ class ByLanes {
   struct Range {
     llvm::Value *lo, *hi;
   };
+  // A pass over a row.
+  struct Sweep {
+    const Pass& pass;
+    const Point& row;
+    const Bound& bound;
+    const Saved& saved;
+    const Point* next = nullptr;  // a row whose elements are fetched into the L2 meanwhile
+  };
   // A pass over a range of the outer reduced positions and the whole run, or (there being no outer
   // ones) over a range of the run, which starts at a multiple of a turn.
-  Accumulators sweep(const Pass& pass, const Point& row, const Bound& bound, Range outer,
-                     const Range* part, const Saved& saved) const;
+  Accumulators sweep(const Sweep& s, Range outer, const Range* part) const;
   // Binds the row's results of a pass, from all its vectors.
   void finish(const Pass& pass, const Accumulators& state, Values& row) const;
 
  private:
   At at(const Point& row, llvm::Value* first, llvm::Value* left, const Bound& bound) const;
-  Accumulators in_blocks(const Pass& pass, const Point& row, const Bound& bound, Range range,
-                         llvm::Value* saved_at, const Accumulators& from, const Saved& saved) const;
-  Accumulators run(const Pass& pass, const Point& row, const Bound& bound, Range range,
-                   llvm::Value* saved_at, const Accumulators& from, const Saved& saved) const;
+  Accumulators in_blocks(const Sweep& s, Range range, llvm::Value* saved_at,
+                         const Accumulators& from) const;
+  Accumulators run(const Sweep& s, Range range, llvm::Value* saved_at,
+                   const Accumulators& from) const;
+  bool around_one_position(const Sweep& s) const;
+  void read_terms(const Pass& pass, Values& row) const;
+  void fetch(const std::vector<int>& buffers, const Point& row, llvm::Value* i) const;
 
-  const RowsKernel& k_;
+  RowsKernel& k_;
   Emitter& e_;
   const Dimension lane_;
   std::vector<Dimension> outer_;
   std::int64_t outer_count_, padded_;
   int lanes_, tracks_;
   bool straight_;
+  // Buffers whose next row the second pass, which computes, fetches for the first, which waits for
+  // memory; and those whose row the first pass asks for before the last stores it.
+  std::vector<int> fetched_, stored_;
 };
 
 }  // namespace gradc

@@ -66,7 +66,7 @@ void emit_long_rows(RowsKernel& k, const Dimension& lane) {
         llvm::Value* lo = e.mul(b, step);
         const ByLanes::Range range{lo, e.min(e.add(lo, step), e.i64(extent))};
         Accumulators state =
-            way.sweep(pass, point, bound, range, whole_runs ? nullptr : &range, none);
+            way.sweep({pass, point, bound, none}, range, whole_runs ? nullptr : &range);
         for (int r = 0; r < k.reductions_in(pass); ++r) {
           const Reducer::State done = state.reducer(r).across_lanes(state.merged(r));
           const int index = pass.reductions[static_cast<std::size_t>(r)];

@@ -1,12 +1,19 @@
 // One pass of a rows kernel at one position, and the states that loops carry.
+#include <algorithm>
+#include <limits>
+
 #include "codegen/rows.h"
 
 namespace gradc {
 
 Accumulators::Accumulators(const RowsKernel& k, const Pass& pass, int tracks, int lanes)
     : k_(&k), pass_(&pass), tracks_(tracks), lanes_(lanes) {
-  for (int r = 0; r < k.reductions_in(pass); ++r)
+  for (int r = 0; r < k.reductions_in(pass); ++r) {
+    const bool noted =
+        k.notes_nans && Reducer::is_extreme(k.reduction(pass, static_cast<std::size_t>(r)));
     for (int t = 0; t < tracks; ++t) states_.push_back(reducer(r).identity());
+    nans_.push_back(noted ? k.e.integer(DType::boolean, 0, lanes) : nullptr);
+  }
 }
 
 Accumulators::Accumulators(const Accumulators& like, std::span<llvm::Value* const> flat)
@@ -14,23 +21,44 @@ Accumulators::Accumulators(const Accumulators& like, std::span<llvm::Value* cons
   std::size_t next = 0;
   for (Reducer::State& s : states_)
     for (llvm::Value*& x : s) x = flat[next++];
+  for (llvm::Value*& x : nans_)
+    if (x != nullptr) x = flat[next++];
 }
 
 std::vector<llvm::Value*> Accumulators::flat() const {
   std::vector<llvm::Value*> out;
   for (const Reducer::State& s : states_) out.insert(out.end(), s.begin(), s.end());
+  std::copy_if(nans_.begin(), nans_.end(), std::back_inserter(out),
+               [](llvm::Value* x) { return x != nullptr; });
   return out;
 }
 
-void Accumulators::take(int reduction, int track, llvm::Value* x, llvm::Value* position,
-                        llvm::Value* mask) {
-  Reducer::State& s = state(reduction, track);
-  s = reducer(reduction).take(s, x, position, mask);
+void Accumulators::take(int reduction, std::span<At> at) {
+  const ValueId operand = k_->reduction(*pass_, static_cast<std::size_t>(reduction)).operand;
+  llvm::Value*& nans = nans_[static_cast<std::size_t>(reduction)];
+  const Reducer to = reducer(reduction);
+  auto& ir = k_->e.ir;
+  for (std::size_t t = 0; t < at.size(); ++t) {
+    Reducer::State& s = state(reduction, static_cast<int>(t));
+    llvm::Value *x = at[t].values->get(operand), *mask = at[t].values->point().mask;
+    s = nans == nullptr ? to.take(s, x, at[t].position, mask) : to.take_number(s, x, mask);
+  }
+  if (nans == nullptr) return;
+  for (std::size_t t = 0; t < at.size(); ++t) {
+    llvm::Value *x = at[t].values->get(operand), *y = x;
+    llvm::Value* mask = at[t].values->point().mask;
+    // One comparison for two vectors.
+    if (t + 1 < at.size() && at[t + 1].values->point().mask == mask)
+      y = at[++t].values->get(operand);
+    nans = ir.CreateOr(nans, both(k_->e, ir.CreateFCmpUNO(x, y), mask));
+  }
 }
 
 void Accumulators::merge(const Accumulators& other) {
   for (std::size_t i = 0; i < states_.size(); ++i)
     states_[i] = reducer(static_cast<int>(i) / tracks_).merge(states_[i], other.states_[i]);
+  for (std::size_t r = 0; r < nans_.size(); ++r)
+    if (nans_[r] != nullptr) nans_[r] = k_->e.ir.CreateOr(nans_[r], other.nans_[r]);
 }
 
 Reducer::State Accumulators::merged(int reduction) const {
@@ -43,6 +71,11 @@ Reducer::State Accumulators::merged(int reduction) const {
     for (std::size_t i = 0; i < tree.size(); i += 2)
       next.push_back(i + 1 < tree.size() ? r.merge(tree[i], tree[i + 1]) : tree[i]);
     tree = std::move(next);
+  }
+  if (llvm::Value* nans = nans_[static_cast<std::size_t>(reduction)]; nans != nullptr) {
+    const DType dtype = k_->reduction(*pass_, static_cast<std::size_t>(reduction)).dtype;
+    llvm::Value* nan = k_->e.constant(dtype, std::numeric_limits<double>::quiet_NaN(), lanes_);
+    tree[0][0] = k_->e.ir.CreateSelect(nans, nan, tree[0][0]);
   }
   return tree[0];
 }
@@ -62,15 +95,16 @@ std::int64_t part_bytes(const RowsKernel& k, ValueId v, std::int64_t elements) {
 
 std::int64_t saved_bytes(const RowsKernel& k, std::int64_t elements) {
   std::int64_t total = 0;
-  for (ValueId v : k.plan.saved) total += part_bytes(k, v, elements);
+  for (std::size_t s = 0; s < k.plan.saved.size(); ++s)
+    if (k.plan.saved_in(s) < 0) total += part_bytes(k, k.plan.saved[s], elements);
   return total;
 }
 
 Saved::Saved(const RowsKernel& k, std::int64_t elements) : k_(k) {
   std::int64_t offset = 0;
-  for (ValueId v : k.plan.saved) {
+  for (std::size_t s = 0; s < k.plan.saved.size(); ++s) {
     at_.push_back(k.e.at_byte(k.e.local, offset));
-    offset += part_bytes(k, v, elements);
+    if (k.plan.saved_in(s) < 0) offset += part_bytes(k, k.plan.saved[s], elements);
   }
 }
 
@@ -78,7 +112,10 @@ void Saved::load(const Pass& pass, Values& values, llvm::Value* index) const {
   for (int s : pass.loads) {
     const ValueId v = k_.plan.saved[static_cast<std::size_t>(s)];
     const DType dtype = k_.e.kernel.type(v).dtype;
-    values.bind(v, k_.e.load(k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
+    if (const int r = k_.plan.saved_in(static_cast<std::size_t>(s)); r >= 0)
+      values.bind(v, values.load_result(r));
+    else
+      values.bind(v, k_.e.load(k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
                              values.point().lanes));
   }
 }
@@ -87,7 +124,10 @@ void Saved::store(const Pass& pass, Values& values, llvm::Value* index) const {
   for (int s : pass.saves) {
     const ValueId v = k_.plan.saved[static_cast<std::size_t>(s)];
     const DType dtype = k_.e.kernel.type(v).dtype;
-    k_.e.store(values.get(v), k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
+    if (const int r = k_.plan.saved_in(static_cast<std::size_t>(s)); r >= 0)
+      values.store_result(r, values.get(v));
+    else
+      k_.e.store(values.get(v), k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
                values.point().lanes);
   }
 }
@@ -104,11 +144,7 @@ void run_pass(const RowsKernel& k, const Pass& pass, std::span<At> at, const Sav
     if (a.saved != nullptr) saved.store(pass, *a.values, a.saved);
     for (int r : pass.stores) a.values->store_result(r);
   }
-  for (std::size_t t = 0; t < at.size(); ++t)
-    for (int r = 0; r < k.reductions_in(pass); ++r)
-      to.take(r, static_cast<int>(t),
-              at[t].values->get(k.reduction(pass, static_cast<std::size_t>(r)).operand),
-              at[t].position, at[t].values->point().mask);
+  for (int r = 0; r < k.reductions_in(pass); ++r) to.take(r, at);
 }
 
 Accumulators loop(const RowsKernel& k, llvm::Value* lo, llvm::Value* hi, std::int64_t step,

@@ -48,6 +48,45 @@ void visit(const Emitter& e, const std::vector<ValueId>& roots, Enter enter) {
   }
 }
 
+// `condition` as position of `lane` = place, if it is that.
+OnePosition as_one_position(const Emitter& e, ValueId condition, AxisId lane) {
+  const Op* const equal = e.kernel.definition(condition);
+  if (equal == nullptr || equal->code != Opcode::eq_) return {};
+  for (int i : {0, 1}) {
+    const Op* const position = e.kernel.definition(equal->operands[static_cast<std::size_t>(i)]);
+    const ValueId place = equal->operands[static_cast<std::size_t>(1 - i)];
+    if (position != nullptr && position->code == Opcode::position_ && position->operands.empty() &&
+        position->attr.to == lane && !e.kernel.type(place).axes.contains(lane))
+      return {condition, place};
+  }
+  return {};
+}
+
+bool loads(const RowsPlan& plan, const Pass& pass, ValueId v) {
+  return std::any_of(pass.loads.begin(), pass.loads.end(),
+                     [&](int s) { return plan.saved[static_cast<std::size_t>(s)] == v; });
+}
+
+// Whether something is read behind pass `from` that a result's buffer overwrites.
+bool reads_behind(const Emitter& e, const RowsPlan& plan, std::size_t from, int buffer) {
+  const int alias = e.instance.buffers[static_cast<std::size_t>(buffer)].alias;
+  if (alias < 0) return false;
+  const ValueId overwritten = e.kernel.body().arguments[static_cast<std::size_t>(alias)];
+  // What is not read along the row may be read at any time.
+  if (!plan.row_reads.empty()) return true;
+  bool read = false;
+  for (std::size_t p = from + 1; p < plan.passes.size(); ++p) {
+    const Pass& pass = plan.passes[p];
+    std::vector<ValueId> roots(pass.roots);
+    for (const SingleTerm& t : pass.terms) roots.push_back(t.x);
+    visit(e, roots, [&](ValueId v) {
+      read = read || v == overwritten;
+      return !loads(plan, pass, v);
+    });
+  }
+  return read;
+}
+
 // In pass order: a value that an earlier pass had and that is not cheap is saved there.
 void choose_saved(const Emitter& e, RowsPlan& plan) {
   const std::vector<int> cost = costs(e, plan.reduced);
@@ -141,6 +180,66 @@ RowsPlan plan_rows(const Emitter& e, bool keep) {
   for (Pass& pass : plan.passes)
     for (int s : pass.saves) pass.roots.push_back(plan.saved[static_cast<std::size_t>(s)]);
   return plan;
+}
+
+void pick_single_terms(const Emitter& e, RowsPlan& plan, AxisId lane) {
+  for (Pass& pass : plan.passes)
+    std::erase_if(pass.reductions, [&](int index) {
+      const Reduction& r = plan.reductions[static_cast<std::size_t>(index)];
+      const Op* const select = e.kernel.definition(r.operand);
+      if (r.code != Opcode::sum_ || select == nullptr || select->code != Opcode::select_) return false;
+      const Op* const otherwise = e.kernel.definition(select->operands[2]);
+      if (otherwise == nullptr || otherwise->code != Opcode::constant_ ||
+          otherwise->attr.real != 0 || otherwise->attr.integer != 0)
+        return false;
+      // An argument, which can be read anywhere whatever passes have done.
+      ValueId x = select->operands[1];
+      for (const Op* op = e.kernel.definition(x); op != nullptr; op = e.kernel.definition(x)) {
+        if (op->code != Opcode::cast_) return false;
+        x = op->operands[0];
+      }
+      const OnePosition one = as_one_position(e, select->operands[0], lane);
+      if (!one.condition.valid()) return false;
+      pass.terms.push_back({index, select->operands[1], one.place});
+      pass.roots.erase(std::find(pass.roots.begin(), pass.roots.end(), r.operand));
+      return true;
+    });
+}
+
+OnePosition one_position(const Emitter& e, const Pass& pass, const RowsPlan& plan, AxisId lane) {
+  OnePosition found;
+  visit(e, pass.roots, [&](ValueId v) {
+    if (OnePosition one = as_one_position(e, v, lane); one.condition.valid()) found = one;
+    return !loads(plan, pass, v);
+  });
+  return found;
+}
+
+void save_in_results(const Emitter& e, RowsPlan& plan, AxisId lane) {
+  const std::vector<ValueId>& results = e.kernel.body().results;
+  plan.in_results.assign(plan.saved.size(), -1);
+  for (std::size_t s = 0; s < plan.saved.size(); ++s) {
+    const auto has = [&](const std::vector<int>& list) {
+      return std::find(list.begin(), list.end(), static_cast<int>(s)) != list.end();
+    };
+    std::size_t from = 0, last = 0;
+    for (std::size_t p = 0; p < plan.passes.size(); ++p) {
+      if (has(plan.passes[p].saves)) from = p;
+      if (has(plan.passes[p].loads)) last = p;
+    }
+    for (int r : plan.passes[last].stores) {
+      const int buffer = e.argument_count() + r;
+      const Type& type = e.kernel.type(results[static_cast<std::size_t>(r)]);
+      const bool taken =
+          std::find(plan.in_results.begin(), plan.in_results.end(), r) != plan.in_results.end();
+      if (taken || type.dtype != e.kernel.type(plan.saved[s]).dtype ||
+          type.axes.size() != plan.kept.size() + plan.reduced.size() ||
+          e.stride(buffer, lane) != 1 || reads_behind(e, plan, from, buffer))
+        continue;
+      plan.in_results[s] = r;
+      break;
+    }
+  }
 }
 
 }  // namespace gradc

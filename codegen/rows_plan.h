@@ -10,8 +10,20 @@
 
 namespace gradc {
 
+// A sum of one term: over select(position = at, x, 0), `at` the same along the row.
+struct SingleTerm {
+  int reduction;  // by index
+  ValueId x, at;
+};
+
+// A condition `position = place` of a row.
+struct OnePosition {
+  ValueId condition, place;
+};
+
 struct Pass {
   std::vector<int> reductions;    // that it completes, by index
+  std::vector<SingleTerm> terms;  // that are read ahead of it, by pick_single_terms()
   std::vector<int> stores;        // results with the reduced axes, by index
   std::vector<int> saves, loads;  // values kept for later, taken from earlier passes, by index
   std::vector<ValueId> roots;     // what must be computed at each position: operands, stores, saves
@@ -27,9 +39,19 @@ struct RowsPlan {
   std::vector<std::pair<ValueId, int>> row_reads;
   bool guarded = false;  // a result may lie where one of these reads
   std::vector<ValueId> saved;
+  std::vector<int> in_results;  // by index of `saved`: the result in whose place it waits, or −1
+  int saved_in(std::size_t s) const { return s < in_results.size() ? in_results[s] : -1; }
 };
 
 // `keep`: whether space for values between passes is to be had.
 RowsPlan plan_rows(const Emitter& e, bool keep);
+
+// For rows with their lanes along `lane`, the only reduced axis. Sums of one term (the right answer's
+// logit beside the sum of all) become `terms` of their pass.
+void pick_single_terms(const Emitter& e, RowsPlan& plan, AxisId lane);
+// Chooses results in whose place saved values can wait: that spares the row a second place in the cache.
+void save_in_results(const Emitter& e, RowsPlan& plan, AxisId lane);
+// A condition that a pass asks for, true at one position of a row at most; invalid: none.
+OnePosition one_position(const Emitter& e, const Pass& pass, const RowsPlan& plan, AxisId lane);
 
 }  // namespace gradc

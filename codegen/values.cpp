@@ -29,6 +29,15 @@ Index draw_index(Emitter& e, const Point& point, ValueId v) {
   return at;
 }
 
+void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count) {
+  constexpr std::int64_t line = 64;
+  const DType dtype = e.buffer_type(buffer).dtype;
+  const bool stored = buffer >= e.argument_count();
+  llvm::Value* at = e.at(e.buffer(buffer), buffer_offset(e, buffer, first.index, 1).first, dtype);
+  for (std::int64_t b = 0; b < count * bytes(dtype); b += line)
+    e.prefetch(e.ir.CreateGEP(e.ir.getInt8Ty(), at, e.i64(b)), stored, stored);
+}
+
 Point make_point(const Emitter& e, int lanes) {
   return {.index = std::vector<Index>(e.kernel.axes.size()), .lanes = lanes};
 }
@@ -84,9 +93,10 @@ llvm::Value* Values::get(ValueId v) {
 Values::Form Values::other_form(ValueId v) const {
   const Function& k = e_.kernel;
   const Op* const op = k.definition(v);
-  if (op == nullptr || (op->code != Opcode::add_ && op->code != Opcode::sub_) ||
-      k.type(v).dtype != DType::f32)
-    return {};
+  if (op == nullptr || k.type(v).dtype != DType::f32) return {};
+  if (op->code == Opcode::exp_ && is_below_its_maximum(op->operands[0]))
+    return {&Values::exp_below, op->operands[0]};
+  if (op->code != Opcode::add_ && op->code != Opcode::sub_) return {};
   const auto find = [&](ValueId x, Opcode code) {
     const Op* const found = k.definition(x);
     return found != nullptr && found->code == code ? found : nullptr;
@@ -128,6 +138,17 @@ Values::Form Values::other_form(ValueId v) const {
   return {op->code == Opcode::add_ ? &Values::one_plus_tanh : &Values::one_minus_tanh_squared,
           function->operands[0]};
 }
+
+// Whether v is x − amax(x), as in a softmax.
+bool Values::is_below_its_maximum(ValueId v) const {
+  const Op* const difference = e_.kernel.definition(v);
+  if (difference == nullptr || difference->code != Opcode::sub_) return false;
+  const Op* const most = e_.kernel.definition(difference->operands[1]);
+  return most != nullptr && most->code == Opcode::amax_ &&
+         most->operands[0] == difference->operands[0];
+}
+
+llvm::Value* Values::exp_below(ValueId x) { return emit_exp_below(e_, known_[x.index]); }
 
 llvm::Value* Values::one_plus_tanh(ValueId x) {
   for (const auto& [of, value] : one_plus_)
@@ -349,6 +370,13 @@ void Values::store_result(int r, llvm::Value* x) {
   if (!linear(offset)) return e_.scatter(x, base, offset.each, dtype, lanes, mask);
   e_.scatter(x, e_.at(base, offset.first, dtype),
              every_lane(e_, {.first = e_.i64(0), .step = offset.step}, lanes), dtype, lanes, mask);
+}
+
+llvm::Value* Values::load_result(int r) {
+  const int buffer = e_.argument_count() + r;
+  const DType dtype = e_.buffer_type(buffer).dtype;
+  const Index offset = buffer_offset(e_, buffer, point_.index, point_.lanes);
+  return e_.load(e_.at(e_.buffer(buffer), offset.first, dtype), dtype, point_.lanes, point_.mask);
 }
 
 void Values::store_result(int r) {

@@ -42,6 +42,8 @@ class Values {
   // Stores x, the result `r` (0 for the first), at the point.
   void store_result(int r, llvm::Value* x);
   void store_result(int r);  // its own value
+  // What store_result put there. The result's elements lie one behind the other along the lanes.
+  llvm::Value* load_result(int r);
 
  private:
   // The element of `v` at explicit positions (by axis of v's type), 0 where `on` (i1 of lanes;
@@ -56,6 +58,8 @@ class Values {
     ValueId from;
   };
   Form other_form(ValueId v) const;
+  bool is_below_its_maximum(ValueId v) const;
+  llvm::Value* exp_below(ValueId x);
   llvm::Value* one_plus_tanh(ValueId x);
   llvm::Value* one_minus_tanh_squared(ValueId x);
   llvm::Value* emit(ValueId v);
@@ -76,6 +80,9 @@ Index draw_index(Emitter& e, const Point& point, ValueId v);
 // The offset in elements into a buffer at positions `index` (by AxisId.index) along its type's
 // axes.
 Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int lanes);
+// Asks for the cache lines of `count` consecutive elements of a buffer from `first` on, which need not
+// exist: to be stored to, into the L1; else into the L2.
+void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count);
 // codegen/flags.cpp: whether element `index` of a bundle's flat order has the flag that `attr`
 // names.
 llvm::Value* emit_flags(Emitter& e, const Attr& attr, const Index& index, int lanes);
