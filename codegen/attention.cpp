@@ -78,7 +78,7 @@ class Attention {
     k_blocks_ = scratch_.take(d, blocks * k_.elements());
     u_blocks_ = scratch_.take(d, blocks * u_.elements());
     q_block_ = scratch_.take(d, q_.elements());
-    tile_ = scratch_.take(d, tile_rows * tile_keys);
+    tile_ = scratch_.take(d, tile_rows * s_.tile_keys);
     out_ = scratch_.take(d, tile_rows * u_.pitch());
     max_ = scratch_.take(d, tile_rows);
     most_ = scratch_.take(d, TileStrips::strip * s_.lanes);
@@ -111,8 +111,8 @@ class Attention {
   }
 
   void pack(const Point& plane, llvm::Value* block) {
-    llvm::Value* from = e_.mul(block, tile_keys);
-    llvm::Value* to = e_.min(e_.add(from, tile_keys), e_.i64(s_.key_extent));
+    llvm::Value* from = e_.mul(block, s_.tile_keys);
+    llvm::Value* to = e_.min(e_.add(from, s_.tile_keys), e_.i64(s_.key_extent));
     k_.pack(plane, from, to, k_block(block));
     u_.pack(plane, from, to, u_block(block));
   }
@@ -137,8 +137,8 @@ class Attention {
       });
     });
     e_.loop(0, s_.key_blocks(), 1, [&](llvm::Value* j) {
-      llvm::Value* key = e_.mul(j, tile_keys);
-      llvm::Value* count = e_.min(e_.i64(tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key));
+      llvm::Value* key = e_.mul(j, s_.tile_keys);
+      llvm::Value* count = e_.min(e_.i64(s_.tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key));
       const TileMask::Tile where{.row = row_,
                                  .row_last = e_.add(e_.add(row_, row_count_), -1),
                                  .row_block = block,
@@ -155,8 +155,8 @@ class Attention {
   void tile(llvm::Value* j, const TileMask::Tile& where, llvm::Value* count,
             llvm::Value* certain) {
     if (!kept_) pack(plane_, j);
-    const bool whole = s_.key_extent % tile_keys == 0;
-    if (!whole) certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(count, e_.i64(tile_keys)));
+    const bool whole = s_.key_extent % s_.tile_keys == 0;
+    if (!whole) certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(count, e_.i64(s_.tile_keys)));
     const auto all = [&] {
       part(j, where.key, count, {e_.i64(0), row_count_, e_.i64(0), count}, true);
     };
@@ -176,14 +176,14 @@ class Attention {
       return all ? base : e_.at(base, e_.mul(strip.first, pitch), s_.dtype);
     };
     const Products::Range keys{strip.from, strip.to};
-    llvm::Value* scores = row_of(tile_, tile_keys);
+    llvm::Value* scores = row_of(tile_, s_.tile_keys);
     products_.multiply({row_of(q_block_, q_.pitch()), q_.pitch(), 1, pairs_ != Blocks::none}, k_block(j),
-                       scores, strip.count, tile_keys, e_.i64(k_.steps()), true, all ? nullptr : &keys);
+                       scores, strip.count, s_.tile_keys, e_.i64(k_.steps()), true, all ? nullptr : &keys);
     weigh(key, count, strip, all);
     const auto first_key = [&](llvm::Value* base, std::int64_t pitch) {
       return all ? base : e_.at(base, e_.mul(strip.from, pitch), s_.dtype);
     };
-    products_.multiply({first_key(scores, 1), tile_keys, 1}, first_key(u_block(j), u_.pitch()),
+    products_.multiply({first_key(scores, 1), s_.tile_keys, 1}, first_key(u_block(j), u_.pitch()),
                        row_of(out_, u_.pitch()), strip.count, u_.pitch(),
                        e_.ir.CreateSub(strip.to, strip.from), false);
   }
@@ -228,12 +228,12 @@ class Attention {
   void values_at(const Vectors& v, llvm::Value* c, Body body) {
     Point here = v.point;
     set_axis(here, s_.keys, e_.add(v.key, c), 1, s_.lanes);
-    if (!v.all && s_.key_extent % tile_keys != 0)
+    if (!v.all && s_.key_extent % s_.tile_keys != 0)
       here.mask = e_.first_lanes(e_.ir.CreateSub(v.count, c), s_.lanes);
     Values values(e_, here);
     row_values_.bind(values);
     if (v.all) mask_.bind_kept(values);
-    body(values, e_.at(e_.at(tile_, e_.mul(v.row, tile_keys), s_.dtype), c, s_.dtype), here.mask);
+    body(values, e_.at(e_.at(tile_, e_.mul(v.row, s_.tile_keys), s_.dtype), c, s_.dtype), here.mask);
   }
   // x in place of the scores; the largest, lane by lane.
   llvm::Value* map_scores(const Vectors& v) {
@@ -304,7 +304,7 @@ class Attention {
   // chains overlap.
   template <class Each>
   llvm::Value* for_vectors(const Vectors& v, llvm::Value* first, Each each) {
-    const std::int64_t most = (v.all ? tile_keys : TileStrips::strip) / s_.lanes,
+    const std::int64_t most = (v.all ? s_.tile_keys : TileStrips::strip) / s_.lanes,
                        unroll = std::clamp<std::int64_t>(most, 1, 4);
     const auto turn = [&](llvm::Value* c, llvm::Value* state) {
       for (std::int64_t u = 0; u < unroll; ++u) state = each(e_.add(c, u * s_.lanes), state);
@@ -312,7 +312,7 @@ class Attention {
     };
     if (v.all && most == unroll) return turn(e_.i64(0), first);
     llvm::Value* const begin[] = {first};
-    return e_.loop(v.all ? e_.i64(0) : v.strip.from, v.all ? e_.i64(tile_keys) : v.strip.to,
+    return e_.loop(v.all ? e_.i64(0) : v.strip.from, v.all ? e_.i64(s_.tile_keys) : v.strip.to,
                    unroll * s_.lanes, begin,
                    [&](llvm::Value* c, std::span<llvm::Value* const> state) {
                      return std::vector<llvm::Value*>{turn(c, state[0])};

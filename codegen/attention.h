@@ -14,8 +14,8 @@
 
 namespace gradc {
 
-// A tile: rows × keys of one batch position and one position of the other row axes.
-inline constexpr std::int64_t tile_rows = 64, tile_keys = 64;
+// A tile: rows × keys (Scores::tile_keys) of one batch position and one position of the other row axes.
+inline constexpr std::int64_t tile_rows = 64;
 
 // The next plane's arguments are fetched during one if all fit into a quarter of the L2: their rows
 // are some lines long and far apart, which no CPU foresees.
@@ -38,6 +38,7 @@ struct Scores {
   AxisId keys, tiled;      // tiled: invalid where there are no rows
   AxisRole batch, others;  // others: row axes that are not tiled
   std::int64_t row_extent = 1, key_extent = 1;
+  std::int64_t tile_keys = 64;  // 32 where there are no more: half of a tile would be computed in vain
 
   std::int64_t row_blocks() const { return (row_extent + tile_rows - 1) / tile_rows; }
   std::int64_t key_blocks() const { return (key_extent + tile_keys - 1) / tile_keys; }

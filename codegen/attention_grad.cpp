@@ -116,7 +116,7 @@ class Gradient {
       add(features);
     }
     for (const GradSum& sum : plan_.sums) {
-      tile_sums_.push_back(by_tile(sum) ? scratch_.take(s_.dtype, tile_keys) : nullptr);
+      tile_sums_.push_back(by_tile(sum) ? scratch_.take(s_.dtype, s_.tile_keys) : nullptr);
       if (!sum.argument.valid()) {
         factor_.push_back(0);
         tile_of_.push_back(0);
@@ -142,11 +142,11 @@ class Gradient {
       if (!plan_.sums[n].pairs) continue;
       RoundedTile& r = rounded_[tile_of_[n]];
       llvm::Value*& to = plan_.sums[n].kind == GradSum::over_keys ? r.along_keys : r.along_rows;
-      if (to == nullptr) to = scratch_.take(DType::i32, tile_rows * tile_keys / 2);
+      if (to == nullptr) to = scratch_.take(DType::i32, tile_rows * s_.tile_keys / 2);
     }
     // Scores make room for the tiles that are multiplied, vector by vector.
     for (std::size_t i = 0; i < std::max(tiles_.size(), scores_.size()); ++i)
-      buffers_.push_back(scratch_.take(s_.dtype, tile_rows * tile_keys));
+      buffers_.push_back(scratch_.take(s_.dtype, tile_rows * s_.tile_keys));
   }
   llvm::Value* block_of(const Packed& p, llvm::Value* row_block) {
     if (p.by_key || !rows_kept_) return p.base;
@@ -210,8 +210,8 @@ class Gradient {
       });
     fetch(next);
     e_.loop(chunk_, e_.i64(s_.key_blocks()), plan_.chunks, [&](llvm::Value* j) {
-      key_ = e_.mul(j, tile_keys);
-      key_count_ = e_.min(e_.i64(tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key_));
+      key_ = e_.mul(j, s_.tile_keys);
+      key_count_ = e_.min(e_.i64(s_.tile_keys), e_.ir.CreateSub(e_.i64(s_.key_extent), key_));
       pack(true, j, key_, key_count_);
       e_.loop(0, s_.row_blocks(), 1, [&](llvm::Value* i) {
         row_ = e_.mul(i, tile_rows);
@@ -235,9 +235,9 @@ class Gradient {
     for_tile_sums([&](const GradSum&, llvm::Value* at, llvm::Value*) {
       e_.store(e_.constant(d, 0, s_.lanes), at, d, s_.lanes);
     });
-    const bool whole = s_.key_extent % tile_keys == 0;
+    const bool whole = s_.key_extent % s_.tile_keys == 0;
     if (!whole)
-      certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(key_count_, e_.i64(tile_keys)));
+      certain = e_.ir.CreateAnd(certain, e_.ir.CreateICmpEQ(key_count_, e_.i64(s_.tile_keys)));
     const auto all = [&] {
       const TileStrips::Strip rows{e_.i64(0), row_count_, e_.i64(0), key_count_};
       score(i, rows, true);
@@ -284,8 +284,8 @@ class Gradient {
       products_.multiply({e_.at(block_of(a, i), e_.mul(rows.first, pitch), s_.dtype), pitch, 1,
                           a.layout.pairs != Blocks::none},
                          block_of(b, i),
-                         e_.at(buffers_[n], e_.mul(rows.first, tile_keys), s_.dtype), rows.count,
-                         tile_keys, e_.i64(b.blocks->steps()), true, all ? nullptr : &keys);
+                         e_.at(buffers_[n], e_.mul(rows.first, s_.tile_keys), s_.dtype), rows.count,
+                         s_.tile_keys, e_.i64(b.blocks->steps()), true, all ? nullptr : &keys);
     }
   }
 
@@ -305,12 +305,12 @@ class Gradient {
       const Products::Factor from =
           over_keys
               ? Products::Factor{e_.at(tile.along_keys,
-                                       e_.add(e_.mul(strip.first, tile_keys / 2), step),
+                                       e_.add(e_.mul(strip.first, s_.tile_keys / 2), step),
                                        DType::i32),
-                                 tile_keys / 2, 1, true}
+                                 s_.tile_keys / 2, 1, true}
               : Products::Factor{e_.at(tile.along_rows,
-                                       e_.add(e_.mul(step, tile_keys), strip.first), DType::i32),
-                                 1, tile_keys, true};
+                                       e_.add(e_.mul(step, s_.tile_keys), strip.first), DType::i32),
+                                 1, s_.tile_keys, true};
       llvm::Value* factor =
           e_.at(block_of(packed, i), e_.mul(step, packed.blocks->pitch()), DType::i32);
       products_.multiply(from, factor, to, strip.count, sum.columns, steps, false);
@@ -321,8 +321,8 @@ class Gradient {
     llvm::Value *row = over_keys ? strip.first : strip.from,
                 *key = over_keys ? strip.from : strip.first;
     llvm::Value* from =
-        e_.at(buffers_[tile_of_[n]], e_.add(e_.mul(row, tile_keys), key), s_.dtype);
-    const Products::Factor tile{from, over_keys ? tile_keys : 1, over_keys ? 1 : tile_keys};
+        e_.at(buffers_[tile_of_[n]], e_.add(e_.mul(row, s_.tile_keys), key), s_.dtype);
+    const Products::Factor tile{from, over_keys ? s_.tile_keys : 1, over_keys ? 1 : s_.tile_keys};
     products_.multiply(tile, factor, to, strip.count, sum.columns,
                        e_.ir.CreateSub(strip.to, strip.from), false);
   }
@@ -338,7 +338,7 @@ class Gradient {
   void map(const TileStrips::Strip& strip, bool all) {
     const DType d = s_.dtype;
     const int lanes = s_.lanes;
-    const std::int64_t vectors = (all ? tile_keys : TileStrips::strip) / lanes,
+    const std::int64_t vectors = (all ? s_.tile_keys : TileStrips::strip) / lanes,
                        unroll = std::clamp<std::int64_t>(vectors, 1, 4);
     const std::vector<ValueId> scores = score_values();
     e_.loop(strip.first, e_.add(strip.first, strip.count), 1, [&](llvm::Value* r) {
@@ -354,13 +354,13 @@ class Gradient {
         Point here = point;
         llvm::Value* key = e_.add(key_, c);
         set_axis(here, s_.keys, key, 1, lanes);
-        if (!all && s_.key_extent % tile_keys != 0)
+        if (!all && s_.key_extent % s_.tile_keys != 0)
           here.mask = e_.first_lanes(e_.ir.CreateSub(key_count_, c), lanes);
         Values values(e_, here);
         row_values_.bind(values);
         if (all) mask_.bind_kept(values);
         const auto at = [&](std::size_t n) {
-          return e_.at(buffers_[n], e_.add(e_.mul(r, tile_keys), c), d);
+          return e_.at(buffers_[n], e_.add(e_.mul(r, s_.tile_keys), c), d);
         };
         for (std::size_t n = 0; n < scores.size(); ++n)
           values.bind(scores[n], e_.load(at(n), d, lanes));
@@ -399,7 +399,7 @@ class Gradient {
       if (all && vectors == unroll)
         state = turn(e_.i64(0), state);
       else
-        state = e_.loop(all ? e_.i64(0) : strip.from, all ? e_.i64(tile_keys) : strip.to,
+        state = e_.loop(all ? e_.i64(0) : strip.from, all ? e_.i64(s_.tile_keys) : strip.to,
                         unroll * lanes, state,
                         [&](llvm::Value* c, std::span<llvm::Value* const> now) {
                           return turn(c, {now.begin(), now.end()});
@@ -419,7 +419,7 @@ class Gradient {
   void for_tile_sums(Each each) {
     for (std::size_t n = 0; n < plan_.sums.size(); ++n)
       if (by_tile(plan_.sums[n]))
-        e_.loop(0, plan_.sums[n].keys ? tile_keys : s_.lanes, s_.lanes,
+        e_.loop(0, plan_.sums[n].keys ? s_.tile_keys : s_.lanes, s_.lanes,
                 [&](llvm::Value* c) { each(plan_.sums[n], e_.at(tile_sums_[n], c, s_.dtype), c); });
   }
   void add_to(llvm::Value* at, llvm::Value* x) {

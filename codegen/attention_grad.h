@@ -39,7 +39,7 @@ struct GradSum {
   std::int64_t row_extent(const Scores& s) const {
     return !rows ? 1 : kind == over_keys ? s.row_blocks() * tile_rows : s.row_extent;
   }
-  std::int64_t key_extent(const Scores& s) const { return keys ? s.key_blocks() * tile_keys : 1; }
+  std::int64_t key_extent(const Scores& s) const { return keys ? s.key_blocks() * s.tile_keys : 1; }
   std::int64_t elements(const Scores& s) const {  // of a slot
     return inner.extent * others.extent * row_extent(s) * key_extent(s) * columns;
   }

@@ -155,8 +155,8 @@ void GradSums::add_scattered(const GradSum& sum, const Point& point, llvm::Value
 void GradSums::for_own_keys(llvm::Value* chunk, std::int64_t chunks, std::int64_t step,
                             Emitter::Body body) {
   e_.loop(chunk, e_.i64(s_.key_blocks()), chunks, [&](llvm::Value* j) {
-    llvm::Value* begin = e_.mul(j, tile_keys);
-    e_.loop(begin, e_.min(e_.add(begin, tile_keys), e_.i64(s_.key_extent)), step, body);
+    llvm::Value* begin = e_.mul(j, s_.tile_keys);
+    e_.loop(begin, e_.min(e_.add(begin, s_.tile_keys), e_.i64(s_.key_extent)), step, body);
   });
 }
 

@@ -325,9 +325,10 @@ void TileMask::prepare(const Point& plane) {
         truth ? static_cast<llvm::Value*>(e_.integer(d, 1, lanes)) : e_.integer(d, most(d), lanes),
         truth ? static_cast<llvm::Value*>(e_.integer(d, 0, lanes))
               : e_.integer(d, least(d), lanes)};
-    e_.loop(0, (extent + tile_keys - 1) / tile_keys, 1, [&](llvm::Value* block) {
-      llvm::Value* begin = e_.mul(block, tile_keys);
-      llvm::Value* end = e_.min(e_.add(begin, tile_keys), e_.i64(extent));
+    const std::int64_t size = axis == s_.keys ? s_.tile_keys : tile_rows;
+    e_.loop(0, (extent + size - 1) / size, 1, [&](llvm::Value* block) {
+      llvm::Value* begin = e_.mul(block, size);
+      llvm::Value* end = e_.min(e_.add(begin, size), e_.i64(extent));
       const std::vector<llvm::Value*> found = e_.loop(
           begin, end, lanes, first, [&](llvm::Value* at, std::span<llvm::Value* const> state) {
             Point point = with_lanes(plane, lanes);

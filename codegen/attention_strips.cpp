@@ -16,7 +16,7 @@ void TileStrips::find(const Point& plane, const TileMask::Tile& tile) {
   llvm::Value* keys = e_.add(e_.ir.CreateSub(tile.key_last, tile.key), 1);
   e_.loop(0, strips, 1, [&](llvm::Value* i) {
     for (const Side* side : {&rows_, &keys_}) {
-      put(side->from, i, e_.i64(tile_keys));
+      put(side->from, i, e_.i64(s_.tile_keys));
       put(side->to, i, e_.i64(0));
     }
   });
@@ -54,7 +54,7 @@ void TileStrips::clear_rest(llvm::Value* base, DType dtype) const {
     e_.loop(from, to, strip, [&](llvm::Value* key) {
       for (int c = 0; c < strip; c += s_.lanes)
         e_.store(e_.constant(dtype, 0, s_.lanes),
-                 e_.at(base, e_.add(e_.add(e_.mul(row, tile_keys), key), c), dtype), dtype,
+                 e_.at(base, e_.add(e_.add(e_.mul(row, s_.tile_keys), key), c), dtype), dtype,
                  s_.lanes);
     });
   };
@@ -62,7 +62,7 @@ void TileStrips::clear_rest(llvm::Value* base, DType dtype) const {
     llvm::Value* r = e_.ir.CreateUDiv(row, e_.i64(strip));
     clear(row, e_.i64(0), get(rows_.from, r));
     // The last 16 of a range may be cut short by the end of the keys.
-    clear(row, e_.mul(e_.ceil_div(get(rows_.to, r), strip), strip), e_.i64(tile_keys));
+    clear(row, e_.mul(e_.ceil_div(get(rows_.to, r), strip), strip), e_.i64(s_.tile_keys));
   });
 }
 

@@ -70,6 +70,7 @@ Scores plan_scores(const Emitter& e, ValueId score, AxisId keys, const AxisList&
   s.axes = e.kernel.type(score).axes;
   s.keys = keys;
   s.key_extent = e.kernel.extent(keys);
+  if (s.key_extent <= 32) s.tile_keys = 32;
   const auto rank = [&](AxisId a) {
     bool used = false;
     for (const Condition& c : conditions) used = used || e.kernel.type(c.value).axes.contains(a);
@@ -183,10 +184,10 @@ Blocks::Blocks(Emitter& e, const Scores& s, const Products& products, ValueId ar
       features_(features),
       layout_(layout) {
   steps_ = layout.pairs == of_features ? (features.extent + 1) / 2 : features.extent;
-  pitch_ = layout.turned                 ? tile_keys
+  pitch_ = layout.turned                 ? s_.tile_keys
            : layout.pairs == of_features ? steps_
                                          : products.padded(features.extent);
-  elements_ = layout.turned                  ? std::max<std::int64_t>(steps_, 1) * tile_keys
+  elements_ = layout.turned                  ? std::max<std::int64_t>(steps_, 1) * s_.tile_keys
               : layout.pairs == of_positions ? tile_rows / 2 * pitch_
                                              : tile_rows * pitch_;
   const AxisRole positions =
@@ -285,13 +286,13 @@ void round_tile(Emitter& e, const Scores& s, llvm::Value* tile, const RoundedTil
   llvm::Value* const zero = e.constant(d, 0, lanes);
   e.loop(e.i64(0), rows, 2, [&](llvm::Value* r) {
     const auto load = [&](llvm::Value* row, std::int64_t c) {
-      llvm::Value* x = e.load(e.at(tile, e.add(e.mul(row, tile_keys), c), d), d, lanes);
+      llvm::Value* x = e.load(e.at(tile, e.add(e.mul(row, s.tile_keys), c), d), d, lanes);
       if (keys == nullptr) return x;
       return e.ir.CreateSelect(e.first_lanes(e.add(keys, -c), lanes), x, zero);
     };
     llvm::Value* next = e.add(r, 1);
     llvm::Value* both = s.row_extent % 2 == 0 ? nullptr : e.ir.CreateICmpSLT(next, rows);
-    for (std::int64_t c = 0; c < tile_keys; c += 2 * lanes) {
+    for (std::int64_t c = 0; c < s.tile_keys; c += 2 * lanes) {
       llvm::Value *x[2], *y[2];
       for (int i = 0; i < 2; ++i) {
         x[i] = load(r, c + i * lanes);
@@ -301,13 +302,13 @@ void round_tile(Emitter& e, const Scores& s, llvm::Value* tile, const RoundedTil
       for (int i = 0; i < 2 && to.along_rows != nullptr; ++i) {
         llvm::Value* pair = e.ir.CreateLShr(r, std::uint64_t{1});
         e.store(pair_up(e, rounds, x[i], y[i], lanes, nullptr),
-                e.at(to.along_rows, e.add(e.mul(pair, tile_keys), c + i * lanes), DType::i32),
+                e.at(to.along_rows, e.add(e.mul(pair, s.tile_keys), c + i * lanes), DType::i32),
                 DType::i32, lanes);
       }
       if (to.along_keys == nullptr) continue;
       const auto put = [&](llvm::Value* row, llvm::Value* const* of) {
         e.store(neighbours(e, of[0], of[1]),
-                e.at(to.along_keys, e.add(e.mul(row, tile_keys / 2), c / 2), DType::i32),
+                e.at(to.along_keys, e.add(e.mul(row, s.tile_keys / 2), c / 2), DType::i32),
                 DType::i32, lanes);
       };
       put(r, x);
