@@ -75,7 +75,9 @@ class Product {
   void lay_out_scratch() {
     tile_ = scratch(c_.rows * c_.width);
     if (c_.crossed) across_ = scratch(c_.rows * c_.width);
-    if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc);
+    // Panels of a are written side by side, a step of k of each in turn: without a line between them
+    // all of these places fall into one or two sets of the L1.
+    if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc + (c_.mc + c_.rows - 1) / c_.rows * a_gap());
     if (!c_.direct_b) panels_b_ = scratch((takes_turns() ? 2 : 1) * c_.nc * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
     behind_.lay_out();
@@ -85,7 +87,7 @@ class Product {
       strides.a_row = levels_of(e_, c_.m, c_.a.buffer).back().stride;
       strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride * (c_.pairs ? 2 : 1);
     } else {
-      pack_a_ = emit_pack(e_, c_, c_.a, c_.m, c_.rows, true, "pack_a");
+      pack_a_ = emit_pack(e_, c_, c_.a, c_.m, c_.rows, true, "pack_a", a_gap());
     }
     if (c_.direct_b)
       strides.b_k = levels_of(e_, c_.k, c_.b.buffer).back().stride;
@@ -217,7 +219,7 @@ class Product {
     const bool overlaps = c_.direct_a && c_.m.extent % c_.rows != 0;
     llvm::Value* first = overlaps ? e_.min(at.r, e_.i64(c_.m.extent - c_.rows)) : at.r;
     llvm::Value* a = c_.direct_a ? in_place(c_.a, c_.m, a_, first, at.k)
-                                 : in_panel(panels_a_, at.r, at.ii, count);
+                                 : in_panel(panels_a_, at.r, at.ii, count, a_gap());
     llvm::Value* b = c_.direct_b ? in_place(c_.b, c_.n, b_, at.jj, at.k)
                                  : in_panel(panels(at.jj, at.j), at.jj, at.j, count);
     const auto run = [&](llvm::Value* to, llvm::Value* pitch) {
@@ -341,9 +343,14 @@ class Product {
     return e_.at(panels_b_, e_.mul(e_.add(place, e_.ir.CreateSub(j, jj)), c_.kc), c_.dtype);
   }
 
+  // Elements between packed panels of a.
+  std::int64_t a_gap() const { return 64 / c_.element_bytes(); }
   llvm::Value* in_panel(llvm::Value* panels, llvm::Value* position, llvm::Value* from,
-                        llvm::Value* count) {
-    return e_.at(panels, e_.ir.CreateMul(e_.ir.CreateSub(position, from), count), c_.dtype);
+                        llvm::Value* count, std::int64_t gap = 0) {
+    llvm::Value* behind = e_.ir.CreateSub(position, from);
+    llvm::Value* at = e_.ir.CreateMul(behind, count);
+    if (gap != 0) at = e_.add(at, e_.mul(e_.ir.CreateUDiv(behind, e_.i64(c_.rows)), gap));
+    return e_.at(panels, at, c_.dtype);
   }
   llvm::Value* in_place(const Operand& operand, const AxisRole& role, llvm::Value* base,
                         llvm::Value* position, llvm::Value* k) {

@@ -81,10 +81,10 @@ void set_role(Emitter& e, Point& point, const AxisRole& role, const Index& index
 // Panels of `size` positions of `role`, each step by step with its positions side by side.
 // Positions beyond `to` hold anything: they only reach elements of a tile that are thrown away. Of
 // a pair beyond an odd k the second is 0. With `fetches` what lies ahead is asked for; without, the
-// caller did.
+// caller did. `gap`: elements between panels.
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
                           const AxisRole& role, std::int64_t size, bool fetches,
-                          std::string_view name);
+                          std::string_view name, std::int64_t gap = 0);
 // Loads of an operand's elements as the contraction reads them.
 llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
                           llvm::Value* mask = nullptr);

@@ -60,12 +60,13 @@ int power_of_two(std::int64_t x) {
 class Packer {
  public:
   Packer(Emitter& e, const Contraction& c, const Operand& operand, const AxisRole& role,
-         std::int64_t size, bool fetches)
+         std::int64_t size, bool fetches, std::int64_t gap)
       : e_(e),
         c_(c),
         operand_(operand),
         size_(size),
         fetches_(fetches),
+        gap_(gap),
         extent_(role.extent),
         stored_(stored_dtype(e, operand)),
         lies_(levels_of(e, role, operand.buffer)),
@@ -165,7 +166,10 @@ class Packer {
   }
   // Where position p + i of the panel that starts at p stands for k.
   llvm::Value* target(llvm::Value* p, llvm::Value* k, llvm::Value* i) {
-    llvm::Value* panel = e_.ir.CreateMul(e_.ir.CreateSub(p, from_), k_count_);
+    llvm::Value* behind = e_.ir.CreateSub(p, from_);
+    llvm::Value* panel = e_.ir.CreateMul(behind, k_count_);
+    if (gap_ != 0)
+      panel = e_.add(panel, e_.mul(e_.ir.CreateUDiv(behind, e_.i64(size_)), gap_));
     return e_.at(panels_, e_.add(e_.add(panel, e_.mul(e_.ir.CreateSub(k, k_from_), size_)), i),
                  c_.panel_dtype());
   }
@@ -295,6 +299,7 @@ class Packer {
   const Operand& operand_;
   const std::int64_t size_;
   const bool fetches_;
+  const std::int64_t gap_;
   const std::int64_t extent_;
   const DType stored_;
   const std::vector<Level> lies_;
@@ -342,11 +347,11 @@ void transpose(Emitter& e, std::vector<llvm::Value*>& rows) {
 
 llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& operand,
                           const AxisRole& role, std::int64_t size, bool fetches,
-                          std::string_view name) {
+                          std::string_view name, std::int64_t gap) {
   llvm::Type* i = e.ir.getInt64Ty();
   llvm::Type* const parameters[] = {e.ptr(), e.ptr(), i, i, i, i};
   return e.function(name, parameters, [&](std::span<llvm::Value* const> arguments) {
-    Packer(e, c, operand, role, size, fetches).emit(arguments);
+    Packer(e, c, operand, role, size, fetches, gap).emit(arguments);
   });
 }
 
