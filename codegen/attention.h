@@ -14,7 +14,8 @@
 
 namespace gradc {
 
-// A tile: rows × keys (Scores::tile_keys) of one batch position and one position of the other row axes.
+// A tile: rows × keys (Scores::tile_keys) of one batch position and one position of the other row
+// axes.
 inline constexpr std::int64_t tile_rows = 64;
 
 // The next plane's arguments are fetched during one if all fit into a quarter of the L2: their rows
@@ -38,7 +39,8 @@ struct Scores {
   AxisId keys, tiled;      // tiled: invalid where there are no rows
   AxisRole batch, others;  // others: row axes that are not tiled
   std::int64_t row_extent = 1, key_extent = 1;
-  std::int64_t tile_keys = 64;  // 32 where there are no more: half of a tile would be computed in vain
+  // 32 where there are no more: half of each tile would be computed in vain.
+  std::int64_t tile_keys = 64;
 
   std::int64_t row_blocks() const { return (row_extent + tile_rows - 1) / tile_rows; }
   std::int64_t key_blocks() const { return (key_extent + tile_keys - 1) / tile_keys; }
@@ -120,9 +122,8 @@ class Blocks {
   std::int64_t elements() const { return elements_; }  // of one block of 64 positions
   // Fills a block with positions from … to − 1 at a plane's point.
   void pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block);
-  // Bytes of the argument that a plane has, and asks for all of them, into the L2. The plane need not
-  // exist.
-  std::int64_t plane_bytes() const;
+  std::int64_t plane_bytes() const;  // what a plane has of the argument
+  // Asks for all of that, into the L2. The plane need not exist.
   void fetch(const Point& plane);
 
  private:

@@ -117,6 +117,11 @@ class Map {
       piece = (piece + step - 1) / step * step;
       pieces = (lane_.extent + piece - 1) / piece;
     }
+    const bool fetches = decoded == outer_.size() && pieces == 1 && !fetched_.empty();
+    if (fetches) {
+      const Point first = outer_point(e_.share(count).first);
+      e_.loop(0, lane_.extent, lanes_, [&](llvm::Value* i) { fetch(first, i, lanes_); });
+    }
     e_.take(count * pieces, [&](llvm::Value* unit) {
       llvm::Value *index = unit, *lo = e_.i64(0), *hi = e_.i64(lane_.extent);
       if (pieces > 1) {
@@ -124,12 +129,23 @@ class Map {
         lo = e_.mul(e_.ir.CreateURem(unit, e_.i64(pieces)), piece);
         hi = e_.min(e_.add(lo, piece), e_.i64(lane_.extent));
       }
-      Point point = base_, next = base_;
+      Point point = base_;
       set_decoded(e_, point, std::span(outer_).first(decoded), index);
-      if (decoded < outer_.size() || fetched_.empty()) return nest(point, decoded, lo, hi);
-      set_decoded(e_, next, outer_, e_.add(index, 1));
+      if (!fetches) return nest(point, decoded, lo, hi);
+      const Point next = outer_point(e_.add(index, 1));
       run(point, lo, hi, &next);
     });
+  }
+  Point outer_point(llvm::Value* index) {
+    Point out = base_;
+    set_decoded(e_, out, outer_, index);
+    return out;
+  }
+  // Asks for `count` elements of each short run from i on.
+  void fetch(const Point& run, llvm::Value* i, std::int64_t count) {
+    Point p = run;
+    set_dimension(e_, p, lane_, i);
+    for (int buffer : fetched_) prefetch_run(e_, buffer, p, count);
   }
 
   // Blocks of some width along the lanes, tile after tile within: of either side's memory few lines
@@ -172,11 +188,7 @@ class Map {
     llvm::Value* whole =
         e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(turn)), turn));
     e_.loop(lo, whole, turn, [&](llvm::Value* i) {
-      if (next != nullptr) {
-        Point p = *next;
-        set_dimension(e_, p, lane_, i);
-        for (int buffer : fetched_) prefetch_run(e_, buffer, p, turn);
-      }
+      if (next != nullptr) fetch(*next, i, turn);
       vectors(point, outside, i, unroll_, nullptr);
     });
     if (lane_.extent % turn == 0) return;

@@ -163,6 +163,8 @@ int measure(const std::string& only, const Target& target, bool own_time, bool c
   add("char 768 w out", "km", "kn", "mn", {{'m', 128}, {'k', 768}, {'n', 128}});
   add("lstm 16 gates", "mk", "nk", "mn", {{'m', 16}, {'k', 256}, {'n', 1024}});
   add("lstm 2048 w gates", "km", "kn", "mn", {{'m', 1024}, {'k', 2048}, {'n', 256}});
+  add("lstm w gates, k as turns", "btn", "tbm", "mn",
+      {{'b', 16}, {'t', 128}, {'m', 1024}, {'n', 256}});
   add("lstm 16 d_gates", "mk", "kn", "mn", {{'m', 16}, {'k', 1024}, {'n', 256}});
   // Strides of a power of two, which meet in few sets of a cache.
   add("pow2 x·w 4096 512 512", "mk", "kn", "mn", {{'m', 4096}, {'k', 512}, {'n', 512}});
