@@ -23,7 +23,11 @@ double round_to(double x, DType dtype) {
   switch (dtype) {
     case DType::bf16: return round_significand(x, 8, -126, 0x1.fep127);
     case DType::f16: return round_significand(x, 11, -14, 65504);
-    case DType::f32: return round_significand(x, 24, -126, 0x1.fffffep127);
+    // The processor's own conversion, in the range where C++ defines it: initial values are rounded
+    // one by one.
+    case DType::f32:
+      return std::abs(x) <= 0x1.fffffep127 ? static_cast<double>(static_cast<float>(x))
+                                           : round_significand(x, 24, -126, 0x1.fffffep127);
     default: return x;
   }
 }
