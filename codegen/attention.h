@@ -106,7 +106,7 @@ bool by_pairs(const Emitter& e, const Scores& s, ValueId rows, ValueId keys,
 // the argument's features.
 class Blocks {
  public:
-  // `turned`: element (feature, position) at feature · 64 + position, else (position, feature) at
+  // `turned`: element (feature, position) at feature · tile_keys + position, else (position, feature) at
   // position · padded features + feature. Pairs (of bf16, in 32 bits) stand for two neighbours along
   // features, which are not padded then, or along positions. `axis` may be invalid: one position.
   enum Pairs : char { none, of_features, of_positions };
@@ -127,7 +127,7 @@ class Blocks {
   void fetch(const Point& plane);
 
  private:
-  llvm::Value* source(const Point& plane, llvm::Value* position);
+  Point first_of(const Point& plane) const;
   llvm::Function* emit_copy_of_pairs(const AxisRole& positions);
   Emitter& e_;
   const Scores& s_;

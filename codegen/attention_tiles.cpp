@@ -230,14 +230,12 @@ llvm::Function* Blocks::emit_copy_of_pairs(const AxisRole& positions) {
   });
 }
 
-// Where a position's features lie.
-llvm::Value* Blocks::source(const Point& plane, llvm::Value* position) {
-  std::vector<Index> index = plane.index;
+// A plane's first position and feature.
+Point Blocks::first_of(const Point& plane) const {
+  Point first = plane;
   for (AxisId a : e_.buffer_type(buffer_).axes)
-    if (!s_.axes.contains(a)) index[a.index] = {.first = e_.i64(0)};
-  if (axis_.valid()) index[axis_.index] = {.first = position};
-  return e_.at(e_.buffer(buffer_), every_lane(e_, buffer_offset(e_, buffer_, index, 1), 1),
-               e_.buffer_type(buffer_).dtype);
+    if (!s_.axes.contains(a) || (axis_.valid() && a == axis_)) set_axis(first, a, e_.i64(0));
+  return first;
 }
 
 bool fetches_planes(const Emitter& e, std::int64_t bytes) {
@@ -250,20 +248,21 @@ std::int64_t Blocks::plane_bytes() const {
 }
 
 void Blocks::fetch(const Point& plane) {
-  constexpr std::int64_t line = 64;
   const std::vector<Level> lie = levels_of(e_, features_, buffer_);
   if (lie.size() != 1 || lie[0].stride != 1) return;
-  const std::int64_t positions = axis_.valid() ? e_.kernel.extent(axis_) : 1;
-  e_.loop(0, positions, 1, [&](llvm::Value* p) {
-    llvm::Value* at = source(plane, p);
-    for (std::int64_t b = 0; b < plane_bytes() / positions; b += line)
-      e_.prefetch(e_.ir.CreateGEP(e_.ir.getInt8Ty(), at, e_.i64(b)), false, false);
+  e_.loop(0, axis_.valid() ? e_.kernel.extent(axis_) : 1, 1, [&](llvm::Value* p) {
+    Point at = first_of(plane);
+    if (axis_.valid()) set_axis(at, axis_, p);
+    prefetch_run(e_, buffer_, at, features_.extent, false);
   });
 }
 
 void Blocks::pack(const Point& plane, llvm::Value* from, llvm::Value* to, llvm::Value* block) {
   if (features_.extent == 0) return;
-  llvm::Value* source = this->source(plane, e_.i64(0));
+  llvm::Value* source =
+      e_.at(e_.buffer(buffer_),
+            every_lane(e_, buffer_offset(e_, buffer_, first_of(plane).index, 1), 1),
+            e_.buffer_type(buffer_).dtype);
   llvm::Value* all = e_.i64(steps_);
   if (layout_.pairs == of_positions) {
     from = e_.ir.CreateLShr(from, std::uint64_t{1});

@@ -64,14 +64,7 @@ void Behind::fetch(const Part& part, bool near) {
   if (fetched.empty()) return;
   e_.loop(e_.i64(0), part.rows, 1, [&](llvm::Value* r) {
     const Point point = point_at(1, part.batch, e_.add(part.m, r), {.first = part.n});
-    for (int b : fetched) {
-      llvm::Value* offset = every_lane(e_, buffer_offset(e_, b, point.index, 1), 1);
-      const DType dtype = e_.buffer_type(b).dtype;
-      const std::int64_t line = 64 / bytes(dtype);
-      for (std::int64_t j = 0; j < c_.width; j += line)
-        e_.prefetch(e_.at(e_.buffer(b), e_.add(offset, j), dtype), b >= e_.argument_count(),
-                    near);
-    }
+    for (int b : fetched) prefetch_run(e_, b, point, c_.width, near);
   });
 }
 

@@ -145,7 +145,7 @@ class Map {
   void fetch(const Point& run, llvm::Value* i, std::int64_t count) {
     Point p = run;
     set_dimension(e_, p, lane_, i);
-    for (int buffer : fetched_) prefetch_run(e_, buffer, p, count);
+    for (int buffer : fetched_) prefetch_run(e_, buffer, p, count, buffer >= e_.argument_count());
   }
 
   // Blocks of some width along the lanes, tile after tile within: of either side's memory few lines

@@ -190,8 +190,8 @@ Accumulators ByLanes::run(const Sweep& s, Range range, llvm::Value* saved_at,
       e_.add(lo, e_.mul(e_.ir.CreateUDiv(e_.ir.CreateSub(hi, lo), e_.i64(turn)), turn));
   const Accumulators most =
       loop(k_, lo, whole, turn, from, [&](llvm::Value* i, Accumulators& state) {
-        if (s.next != nullptr) fetch(fetched_, *s.next, i);
-        if (&s.pass == &k_.plan.passes[0]) fetch(stored_, s.row, i);
+        if (s.next != nullptr) fetch(fetched_, *s.next, i, false);
+        if (&s.pass == &k_.plan.passes[0]) fetch(stored_, s.row, i, true);
         std::vector<At> vectors;
         for (int t = 0; t < tracks_; ++t)
           vectors.push_back(vector(e_.add(i, std::int64_t{t} * lanes_), nullptr));
@@ -205,10 +205,11 @@ Accumulators ByLanes::run(const Sweep& s, Range range, llvm::Value* saved_at,
 }
 
 // A turn from i on.
-void ByLanes::fetch(const std::vector<int>& buffers, const Point& row, llvm::Value* i) const {
+void ByLanes::fetch(const std::vector<int>& buffers, const Point& row, llvm::Value* i,
+                    bool near) const {
   Point p = row;
   set_dimension(e_, p, lane_, i);
-  for (int buffer : buffers) prefetch_run(e_, buffer, p, std::int64_t{tracks_} * lanes_);
+  for (int buffer : buffers) prefetch_run(e_, buffer, p, std::int64_t{tracks_} * lanes_, near);
 }
 
 void emit_row_by_row(RowsKernel& k, const Dimension& lane) {

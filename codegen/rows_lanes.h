@@ -50,7 +50,7 @@ class ByLanes {
                    const Accumulators& from) const;
   bool around_one_position(const Sweep& s) const;
   void read_terms(const Pass& pass, Values& row) const;
-  void fetch(const std::vector<int>& buffers, const Point& row, llvm::Value* i) const;
+  void fetch(const std::vector<int>& buffers, const Point& row, llvm::Value* i, bool near) const;
 
   RowsKernel& k_;
   Emitter& e_;

@@ -95,24 +95,24 @@ std::int64_t part_bytes(const RowsKernel& k, ValueId v, std::int64_t elements) {
 
 std::int64_t saved_bytes(const RowsKernel& k, std::int64_t elements) {
   std::int64_t total = 0;
-  for (std::size_t s = 0; s < k.plan.saved.size(); ++s)
-    if (k.plan.saved_in(s) < 0) total += part_bytes(k, k.plan.saved[s], elements);
+  for (const SavedValue& s : k.plan.saved)
+    if (s.result < 0) total += part_bytes(k, s.value, elements);
   return total;
 }
 
 Saved::Saved(const RowsKernel& k, std::int64_t elements) : k_(k) {
   std::int64_t offset = 0;
-  for (std::size_t s = 0; s < k.plan.saved.size(); ++s) {
+  for (const SavedValue& s : k.plan.saved) {
     at_.push_back(k.e.at_byte(k.e.local, offset));
-    if (k.plan.saved_in(s) < 0) offset += part_bytes(k, k.plan.saved[s], elements);
+    if (s.result < 0) offset += part_bytes(k, s.value, elements);
   }
 }
 
 void Saved::load(const Pass& pass, Values& values, llvm::Value* index) const {
   for (int s : pass.loads) {
-    const ValueId v = k_.plan.saved[static_cast<std::size_t>(s)];
+    const auto [v, r] = k_.plan.saved[static_cast<std::size_t>(s)];
     const DType dtype = k_.e.kernel.type(v).dtype;
-    if (const int r = k_.plan.saved_in(static_cast<std::size_t>(s)); r >= 0)
+    if (r >= 0)
       values.bind(v, values.load_result(r));
     else
       values.bind(v, k_.e.load(k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,
@@ -122,9 +122,9 @@ void Saved::load(const Pass& pass, Values& values, llvm::Value* index) const {
 
 void Saved::store(const Pass& pass, Values& values, llvm::Value* index) const {
   for (int s : pass.saves) {
-    const ValueId v = k_.plan.saved[static_cast<std::size_t>(s)];
+    const auto [v, r] = k_.plan.saved[static_cast<std::size_t>(s)];
     const DType dtype = k_.e.kernel.type(v).dtype;
-    if (const int r = k_.plan.saved_in(static_cast<std::size_t>(s)); r >= 0)
+    if (r >= 0)
       values.store_result(r, values.get(v));
     else
       k_.e.store(values.get(v), k_.e.at(at_[static_cast<std::size_t>(s)], index, dtype), dtype,

@@ -64,7 +64,7 @@ OnePosition as_one_position(const Emitter& e, ValueId condition, AxisId lane) {
 
 bool loads(const RowsPlan& plan, const Pass& pass, ValueId v) {
   return std::any_of(pass.loads.begin(), pass.loads.end(),
-                     [&](int s) { return plan.saved[static_cast<std::size_t>(s)] == v; });
+                     [&](int s) { return plan.saved[static_cast<std::size_t>(s)].value == v; });
 }
 
 // Whether something is read behind pass `from` that a result's buffer overwrites.
@@ -103,7 +103,7 @@ void choose_saved(const Emitter& e, RowsPlan& plan) {
       int& index = saved_as[v.index];
       if (index < 0) {
         index = static_cast<int>(plan.saved.size());
-        plan.saved.push_back(v);
+        plan.saved.push_back({v});
         plan.passes[static_cast<std::size_t>(first)].saves.push_back(index);
       }
       pass.loads.push_back(index);
@@ -178,7 +178,7 @@ RowsPlan plan_rows(const Emitter& e, bool keep) {
   }
   if (keep) choose_saved(e, plan);
   for (Pass& pass : plan.passes)
-    for (int s : pass.saves) pass.roots.push_back(plan.saved[static_cast<std::size_t>(s)]);
+    for (int s : pass.saves) pass.roots.push_back(plan.saved[static_cast<std::size_t>(s)].value);
   return plan;
 }
 
@@ -217,7 +217,6 @@ OnePosition one_position(const Emitter& e, const Pass& pass, const RowsPlan& pla
 
 void save_in_results(const Emitter& e, RowsPlan& plan, AxisId lane) {
   const std::vector<ValueId>& results = e.kernel.body().results;
-  plan.in_results.assign(plan.saved.size(), -1);
   for (std::size_t s = 0; s < plan.saved.size(); ++s) {
     const auto has = [&](const std::vector<int>& list) {
       return std::find(list.begin(), list.end(), static_cast<int>(s)) != list.end();
@@ -230,13 +229,13 @@ void save_in_results(const Emitter& e, RowsPlan& plan, AxisId lane) {
     for (int r : plan.passes[last].stores) {
       const int buffer = e.argument_count() + r;
       const Type& type = e.kernel.type(results[static_cast<std::size_t>(r)]);
-      const bool taken =
-          std::find(plan.in_results.begin(), plan.in_results.end(), r) != plan.in_results.end();
-      if (taken || type.dtype != e.kernel.type(plan.saved[s]).dtype ||
+      const bool taken = std::any_of(plan.saved.begin(), plan.saved.end(),
+                                     [&](const SavedValue& other) { return other.result == r; });
+      if (taken || type.dtype != e.kernel.type(plan.saved[s].value).dtype ||
           type.axes.size() != plan.kept.size() + plan.reduced.size() ||
           e.stride(buffer, lane) != 1 || reads_behind(e, plan, from, buffer))
         continue;
-      plan.in_results[s] = r;
+      plan.saved[s].result = r;
       break;
     }
   }

@@ -21,6 +21,12 @@ struct OnePosition {
   ValueId condition, place;
 };
 
+// Kept between passes: in local scratch, or in the place of a result.
+struct SavedValue {
+  ValueId value;
+  int result = -1;  // by index; −1: scratch
+};
+
 struct Pass {
   std::vector<int> reductions;    // that it completes, by index
   std::vector<SingleTerm> terms;  // that are read ahead of it, by pick_single_terms()
@@ -38,9 +44,7 @@ struct RowsPlan {
   // which may lie where they read.
   std::vector<std::pair<ValueId, int>> row_reads;
   bool guarded = false;  // a result may lie where one of these reads
-  std::vector<ValueId> saved;
-  std::vector<int> in_results;  // by index of `saved`: the result in whose place it waits, or −1
-  int saved_in(std::size_t s) const { return s < in_results.size() ? in_results[s] : -1; }
+  std::vector<SavedValue> saved;
 };
 
 // `keep`: whether space for values between passes is to be had.

@@ -29,13 +29,12 @@ Index draw_index(Emitter& e, const Point& point, ValueId v) {
   return at;
 }
 
-void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count) {
-  constexpr std::int64_t line = 64;
+void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count, bool near) {
   const DType dtype = e.buffer_type(buffer).dtype;
-  const bool stored = buffer >= e.argument_count();
-  llvm::Value* at = e.at(e.buffer(buffer), buffer_offset(e, buffer, first.index, 1).first, dtype);
-  for (std::int64_t b = 0; b < count * bytes(dtype); b += line)
-    e.prefetch(e.ir.CreateGEP(e.ir.getInt8Ty(), at, e.i64(b)), stored, stored);
+  const std::int64_t line = 64 / bytes(dtype);
+  llvm::Value* offset = every_lane(e, buffer_offset(e, buffer, first.index, 1), 1);
+  for (std::int64_t i = 0; i < count; i += line)
+    e.prefetch(e.at(e.buffer(buffer), e.add(offset, i), dtype), buffer >= e.argument_count(), near);
 }
 
 Point make_point(const Emitter& e, int lanes) {

@@ -81,8 +81,8 @@ Index draw_index(Emitter& e, const Point& point, ValueId v);
 // axes.
 Index buffer_offset(Emitter& e, int buffer, const std::vector<Index>& index, int lanes);
 // Asks for the cache lines of `count` consecutive elements of a buffer from `first` on, which need not
-// exist: to be stored to, into the L1; else into the L2.
-void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count);
+// exist: a result's to be stored to. near: into the L1, else the L2.
+void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count, bool near);
 // codegen/flags.cpp: whether element `index` of a bundle's flat order has the flag that `attr`
 // names.
 llvm::Value* emit_flags(Emitter& e, const Attr& attr, const Index& index, int lanes);
