@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <tuple>
 
 #include "codegen/contract_behind.h"
 #include "codegen/families.h"
@@ -21,7 +20,6 @@ class Product {
 
   void emit() {
     MicroStrides strides{.a_row = 1, .a_k = c_.rows, .b_k = c_.width};
-    if (!c_.direct_b) plan_ahead(strides);
     lay_out_scratch();
     emit_functions(strides);
     if (c_.totals.empty()) return products();
@@ -35,9 +33,9 @@ class Product {
   void products() {
     const std::int64_t across = (c_.n.extent + c_.nc - 1) / c_.nc,
                        down = (c_.m.extent + c_.mb - 1) / c_.mb;
-    // What a worker has packed of b, by number among the columns of all products: those it packed
-    // last, and the next ones, if they were packed behind the tiles of these.
-    llvm::Value* const nothing[] = {e_.i64(-1), e_.i64(-1)};
+    // What a worker has packed of b, by number: what it packed last, and what of the next it packed
+    // meanwhile; and the slot of the first panel of what it packed last.
+    llvm::Value* const nothing[] = {e_.i64(-1), e_.i64(-1), e_.i64(0)};
     e_.take(c_.batch.extent * across * down, c_.grain, nothing,
             [&](llvm::Value* unit, std::span<llvm::Value* const> packed) {
               llvm::Value* columns = down == 1 ? unit : e_.ir.CreateUDiv(unit, e_.i64(down));
@@ -45,26 +43,17 @@ class Product {
                   across == 1 ? columns : e_.ir.CreateUDiv(columns, e_.i64(across));
               llvm::Value* rows = e_.ir.CreateSub(unit, e_.mul(columns, down));
               llvm::Value* number = e_.ir.CreateSub(columns, e_.mul(batch, across));
-              packs_ = c_.k_blocks > 1 ? static_cast<llvm::Value*>(e_.ir.getTrue())
-                                       : e_.ir.CreateICmpNE(columns, packed[0]);
-              spreads_ = packs_;
-              llvm::Value* ahead = packed[1];
-              if (takes_turns()) {
-                // Only the first rows have all the tiles that it takes.
-                spreads_ = e_.ir.CreateAnd(
-                    packs_, e_.ir.CreateAnd(e_.ir.CreateICmpEQ(rows, e_.i64(0)),
-                                            e_.ir.CreateICmpSLT(number, e_.i64(across - 1))));
-                ahead = e_.ir.CreateSelect(packs_, e_.i64(-1), ahead);
-                ahead = e_.ir.CreateSelect(spreads_, e_.add(columns, 1), ahead);
-                packs_ = e_.ir.CreateAnd(packs_, e_.ir.CreateICmpNE(columns, packed[1]));
-                slot_ = e_.ir.CreateAnd(columns, e_.i64(1));
-              }
-              product(batch, rows, number);
-              return std::vector<llvm::Value*>{columns, ahead};
+              // With several blocks of k each unit packs them anew.
+              llvm::Value* id = c_.k_blocks > 1 ? unit : columns;
+              more_rows_ = e_.ir.CreateICmpSLT(rows, e_.i64(down - 1));
+              packs_ = e_.ir.CreateICmpNE(id, packed[0]);
+              llvm::Value* ready = e_.ir.CreateAnd(packs_, e_.ir.CreateICmpEQ(id, packed[1]));
+              const auto [slot, next] = product(batch, rows, number, packed[2], ready);
+              llvm::Value* ahead = e_.ir.CreateSelect(packs_, e_.i64(-1), packed[1]);
+              ahead = e_.ir.CreateSelect(next, e_.add(id, 1), ahead);
+              return std::vector<llvm::Value*>{id, ahead, slot};
             });
   }
-  // Single panels of b lie in two places in turn, so that the next is packed meanwhile.
-  bool takes_turns() const { return alone_ && ahead_steps_ > 0; }
 
   llvm::Value* scratch(std::int64_t elements) {
     llvm::Value* out = e_.at_byte(e_.local, e_.out.local_bytes);
@@ -78,7 +67,7 @@ class Product {
     // Panels of a are written side by side, a step of k of each in turn: without a line between them
     // all of these places fall into one or two sets of the L1.
     if (!c_.direct_a) panels_a_ = scratch(c_.mc * c_.kc + (c_.mc + c_.rows - 1) / c_.rows * a_gap());
-    if (!c_.direct_b) panels_b_ = scratch((takes_turns() ? 2 : 1) * c_.nc * c_.kc);
+    if (!c_.direct_b) panels_b_ = scratch(slots() * c_.width * c_.kc);
     if (c_.k_blocks > 1) sums_ = scratch(c_.mb * c_.nc);
     behind_.lay_out();
   }
@@ -92,7 +81,7 @@ class Product {
     if (c_.direct_b)
       strides.b_k = levels_of(e_, c_.k, c_.b.buffer).back().stride;
     else
-      pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, !fetches_next_, "pack_b");
+      pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, c_.next.way != NextPanel::Way::fetched, "pack_b");
     Contraction seen = c_;
     if (c_.crossed) {
       seen.direct_a = true;
@@ -103,41 +92,17 @@ class Product {
   }
 
   std::int64_t elements_a_step() const { return c_.pairs ? 2 : 1; }
-  // While the first block of rows meets a panel of b, the next one comes. Where b's columns are
-  // contiguous it is packed, some steps of k behind each tile, which are fetched into the L2 while
-  // the tile is computed: a row of k apart, lines that lay there for longer would push each other
-  // out. Where k is contiguous some columns are only fetched with each tile.
-  void plan_ahead(MicroStrides& strides) {
-    const std::int64_t line = 64 / bytes(stored_dtype(e_, c_.b)), kc = c_.kc * elements_a_step();
-    // Of a single panel all rows are done before the next is wanted, of several those of a block.
-    alone_ = c_.nc <= c_.width && c_.k_blocks == 1;
-    const auto share = [&](std::int64_t of, std::int64_t rows) {
-      const std::int64_t tiles = std::max<std::int64_t>(1, rows / c_.rows);
-      return (of + tiles - 1) / tiles;
-    };
-    const std::int64_t block = std::min({c_.mc, c_.mb, c_.m.extent});
-    const Level n = levels_of(e_, c_.n, c_.b.buffer).back(),
-                k = levels_of(e_, c_.k, c_.b.buffer).back();
-    if (n.stride == 1) {
-      const std::int64_t rows = alone_ ? std::min(c_.mb, c_.m.extent) : block;
-      ahead_steps_ = (share(c_.kc, rows) + 15) / 16 * 16;
-      ahead_rows_ = (c_.kc + ahead_steps_ - 1) / ahead_steps_ * c_.rows;
-      ahead_turns_ = ahead_steps_ * elements_a_step();
-      strides.lines = (c_.width + line - 1) / line + (k.stride % line != 0);
-      strides.step = k.stride;
-      strides.apart = line;
-      strides.into =
-          (ahead_steps_ * c_.width * c_.element_bytes() / 64 + ahead_turns_ - 1) / ahead_turns_;
-    } else if (k.stride == 1) {
-      ahead_columns_ = share(c_.width, alone_ ? std::min(c_.m.extent, 16 * std::int64_t{c_.rows})
-                                              : block);
-      ahead_turns_ = (kc + line - 1) / line;
-      strides.lines = ahead_columns_;
-      strides.step = line;
-      strides.apart = n.stride;
-    }
-    if (strides.lines > 8) strides.lines = ahead_steps_ = 0;  // too few tiles to hide it behind
-    fetches_next_ = strides.lines > 0;
+  // Panels of a unit lie in slots, one behind the other and around; where the next panel is packed
+  // meanwhile there is one more, in which the first panel of what comes next stands already.
+  std::int64_t panels_a_unit() const { return (c_.nc + c_.width - 1) / c_.width; }
+  std::int64_t slots() const { return panels_a_unit() + (c_.next.packs() ? 1 : 0); }
+  bool alone() const { return panels_a_unit() == 1; }
+  llvm::Value* slot_of(llvm::Value* index) {
+    if (!c_.next.packs()) return e_.at(panels_b_, e_.mul(index, c_.width * c_.kc), c_.dtype);
+    llvm::Value* slot = e_.ir.CreateAdd(first_slot_, index);
+    llvm::Value* around = e_.add(slot, -slots());
+    slot = e_.ir.CreateSelect(e_.ir.CreateICmpSGE(around, e_.i64(0)), around, slot);
+    return e_.at(panels_b_, e_.mul(slot, c_.width * c_.kc), c_.dtype);
   }
 
   llvm::Value* batch_base(int buffer, llvm::Value* batch) {
@@ -145,8 +110,11 @@ class Product {
                  e_.buffer_type(buffer).dtype);
   }
 
-  // A unit of one product: its rows and columns by number.
-  void product(llvm::Value* batch, llvm::Value* rows, llvm::Value* columns) {
+  // A unit of one product: its rows and columns by number. `slot`: where what was packed last begins;
+  // `ready`: the slot behind it has the first panel that this unit wants. Gives both for the next unit.
+  std::pair<llvm::Value*, llvm::Value*> product(llvm::Value* batch, llvm::Value* rows,
+                                                llvm::Value* columns, llvm::Value* slot,
+                                                llvm::Value* ready) {
     batch_ = batch;
     a_ = batch_base(c_.a.buffer, batch);
     b_ = batch_base(c_.b.buffer, batch);
@@ -158,53 +126,66 @@ class Product {
     };
     const auto [i, i_end] = range(rows, c_.mb, c_.m.extent);
     const auto [j, j_end] = range(columns, c_.nc, c_.n.extent);
-    // The last rows may be too few tiles for all shares of a panel.
-    if (ahead_steps_ > 0)
-      spreads_ = e_.ir.CreateAnd(
-          spreads_, e_.ir.CreateICmpSGE(e_.ir.CreateSub(i_end, i), e_.i64(ahead_rows_)));
-    if (c_.k_blocks == 1) return with_k(i, i_end, j, j_end, e_.i64(0));
-    e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc,
-            [&, i = i, i_end = i_end, j = j, j_end = j_end](llvm::Value* k) {
-              with_k(i, i_end, j, j_end, k);
-            });
+    spreads_ = e_.ir.getFalse();
+    if (c_.next.packs())  // the last rows may be too few tiles for all shares of a panel
+      spreads_ = e_.ir.CreateAnd(packs_, e_.ir.CreateICmpSGE(e_.ir.CreateSub(i_end, i),
+                                                             e_.i64(c_.next.tiles * c_.rows)));
+    const auto with = [&, i = i, i_end = i_end, j = j, j_end = j_end](
+                          llvm::Value* k, std::span<llvm::Value* const> state) {
+      llvm::Value* last = e_.add(state[0], -1);  // the slot behind the others, around
+      last = e_.ir.CreateSelect(e_.ir.CreateICmpSLT(last, e_.i64(0)), e_.i64(slots() - 1), last);
+      first_slot_ = e_.ir.CreateSelect(packs_, last, state[0]);
+      ready_ = state[1];
+      llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.steps()))
+                                            : e_.min(e_.add(k, c_.kc), e_.i64(c_.steps()));
+      first_column_ = j_end;
+      first_step_ = e_.i64(0);
+      if (c_.k_blocks > 1) {
+        llvm::Value* more_k = e_.ir.CreateICmpSLT(k_end, e_.i64(c_.steps()));
+        first_column_ = e_.ir.CreateSelect(e_.ir.CreateOr(more_k, more_rows_), j, j_end);
+        first_step_ = e_.ir.CreateSelect(more_k, k_end, first_step_);
+      }
+      with_k(i, i_end, j, j_end, k, k_end);
+      return std::vector<llvm::Value*>{
+          first_slot_, e_.ir.CreateAnd(spreads_, is_whole(first_column_))};
+    };
+    llvm::Value* const state[] = {slot, ready};
+    const std::vector<llvm::Value*> then =
+        c_.k_blocks == 1 ? with(e_.i64(0), state)
+                         : e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc, state, with);
+    return {then[0], then[1]};
+  }
+  llvm::Value* is_whole(llvm::Value* column) {
+    return e_.ir.CreateICmpSLE(e_.add(column, c_.width), e_.i64(c_.n.extent));
   }
 
   // One block of steps of k: packs b, then a block of rows of a at a time.
   void with_k(llvm::Value* i, llvm::Value* i_end, llvm::Value* j, llvm::Value* j_end,
-              llvm::Value* k) {
-    llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.steps()))
-                                          : e_.min(e_.add(k, c_.kc), e_.i64(c_.steps()));
+              llvm::Value* k, llvm::Value* k_end) {
     const bool empty = c_.k.extent == 0;
     e_.loop(i, i_end, c_.mc, [&](llvm::Value* ii) {
       llvm::Value* ii_end = e_.min(e_.add(ii, c_.mc), i_end);
       if (!c_.direct_a && !empty) e_.ir.CreateCall(pack_a_, {a_, panels_a_, ii, ii_end, k, k_end});
       e_.loop(j, j_end, c_.width, [&](llvm::Value* jj) {
-        // A panel of b is packed when the first rows want it, unless it was behind the last one's.
+        // A panel of b is packed when the first rows want it, unless it was meanwhile.
         if (!c_.direct_b && !empty) {
+          llvm::Value* there = e_.ir.CreateAnd(
+              e_.ir.CreateICmpNE(jj, j), e_.ir.CreateAnd(spreads_, is_whole(jj)));
+          there = e_.ir.CreateOr(there, e_.ir.CreateAnd(e_.ir.CreateICmpEQ(jj, j), ready_));
           llvm::Value* wanted = e_.ir.CreateAnd(e_.ir.CreateICmpEQ(ii, i), packs_);
-          if (ahead_steps_ > 0)
-            wanted = e_.ir.CreateAnd(
-                wanted, e_.ir.CreateOr(e_.ir.CreateICmpEQ(jj, j), e_.ir.CreateNot(spreads_)));
-          e_.when(wanted, [&] { pack_columns(jj, j, j_end, k, k_end, k, k_end); });
+          e_.when(e_.ir.CreateAnd(wanted, e_.ir.CreateNot(there)), [&] {
+            llvm::Value* end = e_.min(e_.add(jj, c_.width), j_end);
+            e_.ir.CreateCall(pack_b_, {b_, panel_at(jj, j), jj, end, k, k_end});
+          });
         }
         e_.loop(ii, ii_end, c_.rows, [&](llvm::Value* r) {
-          const At at{i, ii, r, ii_end, j, jj, j_end, k, k_end};
-          tile(at);
-          if (!empty && ahead_steps_ > 0) pack_ahead(at);
+          tile(At{i, ii, r, ii_end, j, jj, j_end, k, k_end});
         });
       });
     });
   }
-  // Steps from … to of the panel of b at jj, of a block of k.
-  void pack_columns(llvm::Value* jj, llvm::Value* j, llvm::Value* j_end, llvm::Value* k,
-                    llvm::Value* k_end, llvm::Value* from, llvm::Value* to) {
-    llvm::Value* end = e_.min(e_.add(jj, c_.width), j_end);
-    e_.ir.CreateCall(pack_b_, {b_, place_of(jj, j, k, k_end, from), jj, end, from, to});
-  }
-  llvm::Value* place_of(llvm::Value* jj, llvm::Value* j, llvm::Value* k, llvm::Value* k_end,
-                        llvm::Value* from) {
-    llvm::Value* panel = in_panel(panels(jj, j), jj, j, e_.ir.CreateSub(k_end, k));
-    return e_.at(panel, e_.mul(e_.ir.CreateSub(from, k), c_.width), c_.dtype);
+  llvm::Value* panel_at(llvm::Value* jj, llvm::Value* j) {
+    return slot_of(e_.ir.CreateUDiv(e_.ir.CreateSub(jj, j), e_.i64(c_.width)));
   }
 
   // Where a tile stands: rows from r within the block from ii, within the sums from i; columns
@@ -221,7 +202,7 @@ class Product {
     llvm::Value* a = c_.direct_a ? in_place(c_.a, c_.m, a_, first, at.k)
                                  : in_panel(panels_a_, at.r, at.ii, count, a_gap());
     llvm::Value* b = c_.direct_b ? in_place(c_.b, c_.n, b_, at.jj, at.k)
-                                 : in_panel(panels(at.jj, at.j), at.jj, at.j, count);
+                                 : panel_at(at.jj, at.j);
     const auto run = [&](llvm::Value* to, llvm::Value* pitch) {
       llvm::Value* fresh =
           e_.ir.CreateZExt(e_.ir.CreateICmpEQ(at.k, e_.i64(0)), e_.ir.getInt64Ty());
@@ -234,7 +215,7 @@ class Product {
         return turn_across(to);
       }
       std::vector<llvm::Value*> arguments{a, b, to, pitch, count, fresh};
-      if (fetches_next_) {
+      if (c_.next.way != NextPanel::Way::none) {
         const std::vector<llvm::Value*> next = next_panel(at);
         arguments.insert(arguments.end(), next.begin(), next.end());
       }
@@ -293,54 +274,54 @@ class Product {
   llvm::Value* tiles_before(const At& at) {
     return e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
   }
-  // The share of the next panel of b that is packed behind this tile: its first step of k, and
-  // whether there is any.
-  std::pair<llvm::Value*, llvm::Value*> next_share(const At& at) {
-    llvm::Value* from = e_.add(at.k, e_.mul(tiles_before(at), ahead_steps_));
-    llvm::Value* wanted =
-        alone_ ? spreads_ : e_.ir.CreateAnd(spreads_, e_.ir.CreateICmpEQ(at.ii, at.i));
-    wanted = e_.ir.CreateAnd(wanted, e_.ir.CreateICmpSLT(from, at.k_end));
-    return {from, e_.ir.CreateAnd(wanted, next_exists(at))};
-  }
-  llvm::Value* next_exists(const At& at) {
-    return e_.ir.CreateICmpSLT(e_.add(at.jj, c_.width), e_.i64(c_.n.extent));
-  }
-  // What is fetched of the next panel with this tile: where it begins in memory, for how many turns
-  // it is asked for, and where it goes.
+  // A tile's share of the next panel: where it begins in b, for how many turns it goes, and where it
+  // stands in its panel.
   std::vector<llvm::Value*> next_panel(const At& at) {
-    llvm::Value *next = e_.add(at.jj, c_.width), *column = next, *step = at.k, *wanted = nullptr,
-                *place = panels_b_;
-    if (ahead_steps_ > 0) {
-      std::tie(step, wanted) = next_share(at);
-      place = place_of(next, at.j, at.k, at.k_end, step);
-    } else {
-      llvm::Value* done = e_.mul(tiles_before(at), ahead_columns_);
-      column = e_.add(next, done);
-      wanted = e_.ir.CreateAnd(next_exists(at), e_.ir.CreateICmpSLT(done, e_.i64(c_.width)));
-      if (!alone_) wanted = e_.ir.CreateAnd(wanted, packs_);
+    const std::vector<Level> n = levels_of(e_, c_.n, c_.b.buffer),
+                             along = levels_of(e_, c_.k, c_.b.buffer);
+    const auto in_b = [&](llvm::Value* column, llvm::Value* step) {
+      llvm::Value* offset = e_.add(level_offset(e_, n, column),
+                                   level_offset(e_, along, e_.mul(step, elements_a_step())));
+      return e_.at(b_, offset, stored_dtype(e_, c_.b));
+    };
+    llvm::Value *beside = e_.add(at.jj, c_.width), *none = e_.i64(0);
+    if (!c_.next.packs()) {
+      const std::int64_t turns =
+          (c_.kc * elements_a_step() * bytes(stored_dtype(e_, c_.b)) + 63) / 64;
+      llvm::Value* done = e_.mul(tiles_before(at), c_.next.columns);
+      llvm::Value* wanted = e_.ir.CreateAnd(e_.ir.CreateICmpSLT(beside, e_.i64(c_.n.extent)),
+                                            e_.ir.CreateICmpSLT(done, e_.i64(c_.width)));
+      if (!alone()) wanted = e_.ir.CreateAnd(wanted, packs_);
+      return {in_b(e_.add(beside, done), at.k), e_.ir.CreateSelect(wanted, e_.i64(turns), none),
+              panels_b_};
     }
-    llvm::Value* offset =
-        e_.add(level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), column),
-               level_offset(e_, levels_of(e_, c_.k, c_.b.buffer), e_.mul(step, elements_a_step())));
-    return {e_.at(b_, offset, stored_dtype(e_, c_.b)),
-            e_.ir.CreateSelect(wanted, e_.i64(ahead_turns_), e_.i64(0)), place};
-  }
-  void pack_ahead(const At& at) {
-    auto [from, wanted] = next_share(at);
-    llvm::Value* next = e_.add(at.jj, c_.width);
-    if (!alone_) wanted = e_.ir.CreateAnd(wanted, e_.ir.CreateICmpSLT(next, at.j_end));
-    e_.when(wanted, [&, from = from] {
-      pack_columns(next, at.j, alone_ ? static_cast<llvm::Value*>(e_.i64(c_.n.extent)) : at.j_end,
-                   at.k, at.k_end, from, e_.min(e_.add(from, ahead_steps_), at.k_end));
-    });
-  }
-
-  // Where the unit's packed panels begin, or would if the one at jj were not in the other place.
-  llvm::Value* panels(llvm::Value* jj, llvm::Value* j) {
-    if (!takes_turns()) return panels_b_;
-    llvm::Value* other = e_.ir.CreateZExt(e_.ir.CreateICmpNE(jj, j), e_.ir.getInt64Ty());
-    llvm::Value* place = e_.mul(e_.ir.CreateXor(slot_, other), c_.width);
-    return e_.at(panels_b_, e_.mul(e_.add(place, e_.ir.CreateSub(j, jj)), c_.kc), c_.dtype);
+    // The next of the same columns, or the first of what comes behind them.
+    llvm::Value* same = e_.ir.CreateICmpSLT(beside, at.j_end);
+    llvm::Value* column = e_.ir.CreateSelect(same, beside, first_column_);
+    llvm::Value* step = e_.ir.CreateSelect(same, at.k, first_step_);
+    llvm::Value* steps = c_.k_blocks == 1
+                             ? static_cast<llvm::Value*>(e_.i64(c_.kc))
+                             : e_.min(e_.i64(c_.kc), e_.ir.CreateSub(e_.i64(c_.steps()), step));
+    llvm::Value* index = e_.ir.CreateUDiv(e_.ir.CreateSub(beside, at.j), e_.i64(c_.width));
+    llvm::Value* panel = slot_of(e_.ir.CreateSelect(same, index, e_.i64(panels_a_unit())));
+    llvm::Value* wanted = e_.ir.CreateAnd(spreads_, is_whole(column));
+    if (!alone()) wanted = e_.ir.CreateAnd(wanted, e_.ir.CreateICmpEQ(at.ii, at.i));
+    const std::int64_t last = c_.steps() - (c_.k_blocks - 1) * c_.kc;
+    llvm::Value* share = e_.ir.CreateSelect(
+        e_.ir.CreateICmpEQ(e_.ir.CreateSub(at.k_end, at.k), e_.i64(c_.kc)),
+        e_.i64(steps_meanwhile(c_, c_.next, c_.kc)), e_.i64(steps_meanwhile(c_, c_.next, last)));
+    llvm::Value *tiles = tiles_before(at), *done = e_.ir.CreateMul(tiles, share);
+    llvm::Value* left = e_.min(share, e_.max(e_.ir.CreateSub(steps, done), none));
+    llvm::Value* from = in_b(column, e_.add(step, done));
+    llvm::Value* place = e_.at(panel, e_.mul(done, c_.width), c_.dtype);
+    llvm::Value* turns =
+        c_.next.way == NextPanel::Way::copied
+            ? e_.ir.CreateUDiv(e_.mul(left, c_.vectors), e_.i64(c_.next.pace))
+            : e_.mul(e_.ir.CreateUDiv(left, e_.i64(c_.lanes)), c_.width / 4 * c_.next.every);
+    turns = e_.ir.CreateSelect(wanted, turns, none);
+    e_.when(e_.ir.CreateAnd(wanted, e_.ir.CreateICmpEQ(tiles, none)),
+            [&] { emit_next_first(e_, c_, from); });
+    return {from, turns, place};
   }
 
   // Elements between packed panels of a.
@@ -364,16 +345,14 @@ class Product {
   Emitter& e_;
   const Contraction& c_;
   Behind behind_;
-  bool fetches_next_ = false, alone_ = false;
-  // Of the next panel: steps of k that are packed behind a tile and the rows of tiles that all of it
-  // takes, or columns that are fetched with a tile; turns that ask for them.
-  std::int64_t ahead_steps_ = 0, ahead_rows_ = 0, ahead_columns_ = 0, ahead_turns_ = 0;
   llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *across_ = nullptr;  // across_: a tile that is to be transposed
   llvm::Value *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
-  // i1: this unit finds other columns of b packed, or none; packs the next ones behind its tiles.
-  llvm::Value *packs_ = nullptr, *spreads_ = nullptr;
-  llvm::Value* slot_ = nullptr;  // of two: where this unit's single panel is
+  // i1: this unit packs b; packs the next panels meanwhile; finds its first packed; has others with
+  // the same columns behind it.
+  llvm::Value *packs_ = nullptr, *spreads_ = nullptr, *ready_ = nullptr, *more_rows_ = nullptr;
+  llvm::Value* first_slot_ = nullptr;  // of a block of k
+  llvm::Value *first_column_ = nullptr, *first_step_ = nullptr;  // of what comes behind it
   llvm::Value *batch_ = nullptr, *a_ = nullptr, *b_ = nullptr, *out_ = nullptr;
 };
 

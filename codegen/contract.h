@@ -28,6 +28,23 @@ struct Operand {
   bool rounds = false;  // pairs: what the casts give is f32 and rounded as it is paired
 };
 
+// What a microkernel does between its products about the panel of b that is wanted next. Four steps of
+// k make a turn; the first tiles of a block of rows do a share each until it is done.
+struct NextPanel {
+  enum class Way {
+    none,
+    copied,   // columns are contiguous: `pace` vectors a turn
+    turned,   // k is contiguous: four columns × as many steps as lanes in one of `every` turns
+    fetched,  // k is contiguous: only asked for, `columns` a tile
+  };
+  Way way = Way::none;
+  std::int64_t pace = 0, every = 1, columns = 0;
+  std::int64_t tiles = 0;  // that it takes
+  std::int64_t step = 0, apart = 0;  // of b, in elements: between steps of k, between columns
+  bool packs() const { return way == Way::copied || way == Way::turned; }
+};
+inline constexpr std::int64_t turn_steps = 4;
+
 struct Contraction {
   OpId op;
   ValueId value;  // the contraction's result
@@ -53,6 +70,7 @@ struct Contraction {
   int across = 0;
   bool direct_c = false;  // whole tiles are written by the microkernel itself
   std::int64_t grain = 1;
+  NextPanel next;
   bool along_batch = false;  // vectors run along the batch: codegen/contract_lanes.cpp
 
   std::int64_t element_bytes() const { return bytes(dtype); }  // a pair is as wide as an f32
@@ -94,6 +112,8 @@ DType stored_dtype(const Emitter& e, const Operand& operand);
 // A square block of vectors, as many as lanes (a power of two), with rows and columns exchanged in
 // place.
 void transpose(Emitter& e, std::vector<llvm::Value*>& rows);
+// Four vectors of n 32-bit lanes: in every four lanes, the 4 × 4 block there.
+void transpose_fours(Emitter& e, llvm::Value** row, int n);
 
 // ---- contract_pairs.cpp: bf16 by pairs, the first in the lower half of 32 bits
 // `lanes` pairs of what load_operand (which then does not round) or a buffer of bf16 gave; the
@@ -109,15 +129,23 @@ llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* 
 
 // ---- contract_micro.cpp: void micro(a, b, tile, pitch, steps, fresh)
 // tile[r · pitch + j] += Σ_k a[k][r] · b[k][j], or = where fresh is not 0. Strides of a and b in
-// elements; of an `a` in place as it is stored.
+// elements; of an `a` in place as it is stored. If c.next has a way there are three more parameters,
+// (…, from, turns, place): turn t < turns, of four k, does its part of the next panel.
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
-  // What is packed next is fetched into the L2 meanwhile, and where it goes into the L1. If `lines` >
-  // 0 there are three more parameters, (…, next, turns, place): four k make a turn, and turn t asks
-  // for next + t · step + i · apart, i < lines, and for as many lines from place on as `into`.
-  std::int64_t lines = 0, step = 0, apart = 0, into = 0;
 };
 llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides);
+
+// ---- contract_next.cpp
+NextPanel plan_next_panel(const Emitter& e, const Contraction& c);
+// Steps of k that are packed during `count` steps of products.
+std::int64_t steps_meanwhile(const Contraction& c, const NextPanel& next, std::int64_t count);
+// Turn `turn` of a tile's share, which begins at `from` in b and at `place` in the panel; what
+// comes some turns later is fetched into the L2.
+void emit_next_turn(Emitter& e, const Contraction& c, llvm::Value* from, llvm::Value* place,
+                    llvm::Value* turn);
+// Fetches what the first turns of a panel want.
+void emit_next_first(Emitter& e, const Contraction& c, llvm::Value* from);
 
 // ---- contract_lanes.cpp: a dot product a lane, lanes along the batch
 void emit_along_batch(Emitter& e, const Contraction& c);

@@ -68,10 +68,17 @@ void Behind::fetch(const Part& part, bool near) {
   });
 }
 
-// Two vectors a turn where they go evenly: the chains of one alone leave units idle.
+// Several vectors a turn where they go evenly, also into the innermost axis: the chains of one alone
+// leave units idle.
 int Behind::lanes() const {
-  const int two = 2 * c_.lanes;
-  return c_.width % two == 0 && c_.n.extent % two == 0 ? two : c_.lanes;
+  const std::int64_t inner = c_.n.axes.empty() ? 1 : e_.kernel.extent(c_.n.axes.back());
+  for (int vectors : {4, 2}) {
+    const int lanes = vectors * c_.lanes;
+    if (c_.width % lanes == 0 && c_.n.extent % lanes == 0 &&
+        (vectors == 2 || (inner % lanes == 0 && e_.target.registers >= 32)))
+      return lanes;
+  }
+  return c_.lanes;
 }
 
 void Behind::apply(llvm::Value* tile, const Part& part) {

@@ -6,12 +6,14 @@
 namespace gradc {
 
 llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides) {
-  constexpr int unroll = 4;
+  constexpr int unroll = turn_steps;
+  const NextPanel& next = c.next;
+  const bool looks_ahead = next.way != NextPanel::Way::none;
   const DType dtype = c.dtype;
   const auto rows = static_cast<std::size_t>(c.rows), vectors = static_cast<std::size_t>(c.vectors);
   llvm::Type* i = e.ir.getInt64Ty();
   std::vector<llvm::Type*> parameters{e.ptr(), e.ptr(), e.ptr(), i, i, i};
-  if (strides.lines > 0) parameters.insert(parameters.end(), {e.ptr(), i, e.ptr()});
+  if (looks_ahead) parameters.insert(parameters.end(), {e.ptr(), i, e.ptr()});
   const auto body = [&](std::span<llvm::Value* const> arguments) {
     llvm::Value *a = arguments[0], *b = arguments[1], *tile = arguments[2], *pitch = arguments[3],
                 *count = arguments[4];
@@ -54,33 +56,33 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
     // Of an a that is read in place, what the next tile reads most likely: its rows along k, or the
     // next line of columns where those are contiguous and a is read but once or twice. Lines that
     // meet in one set of the L1 would push each other out.
-    const std::int64_t line = 64 / c.element_bytes(), next = strides.a_row * c.rows;
+    const std::int64_t line = 64 / c.element_bytes(), below = strides.a_row * c.rows;
     const bool far = strides.a_row * bytes(stored) % 4096 == 0;
     const bool along = strides.a_k == (c.pairs ? 2 : 1);
     const auto ahead = [&](llvm::Value* k) {
       if (!c.direct_a) return;
       llvm::Value* row = e.at(a, e.mul(k, strides.a_k), stored);
       for (int r = 0; r < c.rows && along; ++r)
-        e.prefetch(e.at(row, e.i64(next + r * strides.a_row), stored), false, !far);
+        e.prefetch(e.at(row, e.i64(below + r * strides.a_row), stored), false, !far);
       for (int u = 0; u < unroll && strides.a_row == 1 && !c.pairs; ++u)
         e.prefetch(e.at(row, e.i64(line + u * strides.a_k), stored), false, false);
     };
-    const auto fetch_next = [&](llvm::Value* k) {
+    const auto do_next = [&](llvm::Value* k) {
       llvm::Value* turn = e.ir.CreateUDiv(k, e.i64(unroll));
+      if (next.packs())
+        return emit_next_turn(e, c, arguments[6], arguments[8], turn);
       const DType next_dtype = stored_dtype(e, c.b);
-      llvm::Value* from = e.at(arguments[6], e.mul(turn, strides.step), next_dtype);
-      for (std::int64_t l = 0; l < strides.lines; ++l)
-        e.prefetch(e.at(from, e.i64(l * strides.apart), next_dtype), false, false);
-      llvm::Value* to = e.at(arguments[8], e.mul(turn, strides.into * line), panel);
-      for (std::int64_t l = 0; l < strides.into; ++l)
-        e.prefetch(e.at(to, e.i64(l * line), panel), true);
+      const std::int64_t turn_line = 64 / bytes(next_dtype);
+      llvm::Value* from = e.at(arguments[6], e.mul(turn, turn_line), next_dtype);
+      for (std::int64_t l = 0; l < next.columns; ++l)
+        e.prefetch(e.at(from, e.i64(l * next.apart), next_dtype), false, false);
     };
     const auto turns = [&](llvm::Value* from, llvm::Value* to, int by,
-                           std::span<llvm::Value* const> first, bool next = false) {
+                           std::span<llvm::Value* const> first, bool with_next = false) {
       return e.loop(from, to, by, first, [&](llvm::Value* k, std::span<llvm::Value* const> state) {
         std::vector<llvm::Value*> sum(state.begin(), state.end());
         if (by > 1) ahead(k);
-        if (next) fetch_next(k);
+        if (with_next) do_next(k);
         for (int u = 0; u < by; ++u) step(e.add(k, u), sum);
         return sum;
       });
@@ -96,7 +98,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
                         : e.choose(e.ir.CreateICmpNE(arguments[5], e.i64(0)), zeros, sums);
     llvm::Value* most = e.ir.CreateAnd(count, e.i64(-unroll));
     llvm::Value* begin = e.i64(0);
-    if (strides.lines > 0) {
+    if (looks_ahead) {
       llvm::Value* until = e.min(e.mul(arguments[7], unroll), most);
       sum = turns(begin, until, unroll, sum, true);
       begin = until;

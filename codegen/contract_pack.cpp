@@ -30,26 +30,6 @@ std::pair<llvm::Value*, llvm::Value*> exchange(Emitter& e, llvm::Value* a, llvm:
   return {e.ir.CreateShuffleVector(a, b, low), e.ir.CreateShuffleVector(a, b, high)};
 }
 
-// 4 × 4 blocks of 32-bit lanes by two stages of unpacking, each one instruction on x86.
-void transpose_fours(Emitter& e, llvm::Value** row, int n) {
-  const auto unpack = [&](llvm::Value* a, llvm::Value* b, int width, int half) {
-    std::vector<int> lanes;
-    for (int l = 0; l < n; l += 4)
-      for (int i = 0; i < 4; ++i) {
-        const int within = width == 1 ? half * 2 + i / 2 : half * 2 + i % 2;
-        const bool from_b = width == 1 ? i % 2 == 1 : i >= 2;
-        lanes.push_back((from_b ? n : 0) + l + within);
-      }
-    return e.ir.CreateShuffleVector(a, b, lanes);
-  };
-  llvm::Value* t[4] = {unpack(row[0], row[1], 1, 0), unpack(row[0], row[1], 1, 1),
-                       unpack(row[2], row[3], 1, 0), unpack(row[2], row[3], 1, 1)};
-  row[0] = unpack(t[0], t[2], 2, 0);
-  row[1] = unpack(t[0], t[2], 2, 1);
-  row[2] = unpack(t[1], t[3], 2, 0);
-  row[3] = unpack(t[1], t[3], 2, 1);
-}
-
 int power_of_two(std::int64_t x) {
   int p = 1;
   while (p < x) p *= 2;
@@ -325,6 +305,26 @@ llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* bas
                             llvm::Value* index, int lanes) {
   llvm::Value* all = lanes == 1 ? nullptr : e.integer(DType::boolean, 1, lanes);
   return cast_up(e, operand, e.gather(base, index, stored_dtype(e, operand), lanes, all), lanes);
+}
+
+// 4 × 4 blocks of 32-bit lanes by two stages of unpacking, each one instruction on x86.
+void transpose_fours(Emitter& e, llvm::Value** row, int n) {
+  const auto unpack = [&](llvm::Value* a, llvm::Value* b, int width, int half) {
+    std::vector<int> lanes;
+    for (int l = 0; l < n; l += 4)
+      for (int i = 0; i < 4; ++i) {
+        const int within = width == 1 ? half * 2 + i / 2 : half * 2 + i % 2;
+        const bool from_b = width == 1 ? i % 2 == 1 : i >= 2;
+        lanes.push_back((from_b ? n : 0) + l + within);
+      }
+    return e.ir.CreateShuffleVector(a, b, lanes);
+  };
+  llvm::Value* t[4] = {unpack(row[0], row[1], 1, 0), unpack(row[0], row[1], 1, 1),
+                       unpack(row[2], row[3], 1, 0), unpack(row[2], row[3], 1, 1)};
+  row[0] = unpack(t[0], t[2], 2, 0);
+  row[1] = unpack(t[0], t[2], 2, 1);
+  row[2] = unpack(t[1], t[3], 2, 0);
+  row[3] = unpack(t[1], t[3], 2, 1);
 }
 
 // Rows and columns of ever larger blocks are exchanged (Eklundh, "A fast computer method for matrix

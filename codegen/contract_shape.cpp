@@ -52,12 +52,14 @@ std::int64_t nearest(const Emitter& e, const AxisRole& role, int buffer) {
 // Work of the register tile that suits m × n × k best, in vector instructions a k: accumulators,
 // plus what loading a row or a vector costs beside them (twice as much for a panel of b that the L1
 // does not hold), plus a call; last rows that overlap others cost a little more. Fewer than 8
-// chains cannot hide the latency of an fma, and fewer than 12 seldom do.
+// chains cannot hide the latency of an fma, and fewer than 12 seldom do. `along_m`: a is read along its
+// columns, a line of it for every step of k, so that a tile of more rows reads fewer lines of a and b.
 struct Tile {
   int rows = 1, vectors = 1;
   double cost = 0;
 };
-Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, std::int64_t k) {
+Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, std::int64_t k,
+               bool along_m = false) {
   Tile best{.cost = -1};
   // What LLVM 19 keeps in registers with four k unrolled: some are taken by the broadcast and by
   // loads that it moves up, and by products where there is no fma. tests/unit/codegen/contract.cpp
@@ -73,11 +75,13 @@ Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, 
           std::min<std::int64_t>(k, 1024) * vectors * target.vector_bytes > target.l1_bytes * 3 / 4;
       const double step = std::max(rows * vectors, 8) + 0.15 * rows + (far ? 0.3 : 0.15) * vectors +
                           30.0 / static_cast<double>(std::max<std::int64_t>(k, 1));
-      const bool preferred = rows == target.tile_rows && vectors == target.tile_vectors;
+      const bool preferred =
+          along_m ? rows == target.column_rows && vectors == target.column_vectors
+                  : rows == target.tile_rows && vectors == target.tile_vectors;
       const double cost = static_cast<double>(parts(m, rows)) *
                           static_cast<double>(parts(n, vectors * lanes)) * step *
-                          (preferred ? 0.98 : 1.0) * (rows * vectors < 12 ? 1.08 : 1.0) *
-                          (m % rows == 0 ? 1.0 : 1.01);
+                          (!preferred ? 1.0 : along_m ? 0.94 : 0.98) *
+                          (rows * vectors < 12 ? 1.08 : 1.0) * (m % rows == 0 ? 1.0 : 1.01);
       if (best.cost < 0 || cost < best.cost) best = {rows, vectors, cost};
     }
   return best;
@@ -158,12 +162,13 @@ void choose_units(const Emitter& e, Contraction& c) {
     // All of a streams by for every unit of columns: a single panel while the L2 has it, more from
     // farther away.
     const std::int64_t a_bytes = m * c.k.extent * bytes(stored_dtype(e, c.a));
-    const std::int64_t together = a_bytes <= 2 * e.target.l2_bytes       ? 1
-                                  : a_bytes <= (std::int64_t{16} << 20) ? 2
-                                                                        : 8;
+    const std::int64_t together = a_bytes <= (std::int64_t{16} << 20) ? 1 : 8;
     c.nc = std::min({most, together * c.width, parts(panels, 2) * c.width});
     c.mb = rows_of(c.k_blocks > 1 ? 1 : parts(wanted, parts(n, c.nc)),
                    (c.nc > c.width ? 16 : 8) * c.rows);
+    // Rows in place come from farther caches as well, and a long block of them has many tiles between
+    // whose products the next panel is packed.
+    c.mc = std::max(c.mc, round_down((std::int64_t{2} << 20) / column, c.rows));
   } else {
     // Packing a for every unit of columns against packing all of b by every worker.
     const auto shared = [](std::int64_t extent, std::int64_t unit, std::int64_t other) {
@@ -233,7 +238,8 @@ void choose_for_few_rows(const Emitter& e, Contraction& c) {
 void choose_blocks(const Emitter& e, Contraction& c) {
   const std::int64_t size = c.element_bytes(), m = c.m.extent, n = c.n.extent, k = c.steps();
   const int out = e.argument_count() + c.result;
-  const Tile tile = best_tile(e.target, c.lanes, m, n, k);
+  const bool along_m = m > 1 && levels_of(e, c.m, c.a.buffer).back().stride == 1;
+  const Tile tile = best_tile(e.target, c.lanes, m, n, k, along_m);
   c.rows = tile.rows;
   c.vectors = tile.vectors;
   c.width = static_cast<std::int64_t>(c.vectors) * c.lanes;
@@ -349,6 +355,7 @@ Contraction plan_contraction(const Emitter& e) {
   order(e, c.m.axes, c.a.buffer, to);
   order(e, c.n.axes, to, c.b.buffer);
   choose_blocks(e, c);
+  c.next = plan_next_panel(e, c);
   choose_along_batch(e, c);
   return c;
 }

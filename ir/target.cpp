@@ -12,15 +12,15 @@ Target avx512_bf16_target() {
 }
 Target avx512_target() {
   return {.name = "avx512", .cpu = "x86-64-v4", .features = "", .vector_bytes = 64, .registers = 32, .tile_rows = 6,
-          .tile_vectors = 4, .l1_bytes = 32 << 10, .l2_bytes = 1 << 20};
+          .tile_vectors = 4, .column_rows = 12, .column_vectors = 2, .l1_bytes = 32 << 10, .l2_bytes = 1 << 20};
 }
 Target avx2_target() {
   return {.name = "avx2", .cpu = "x86-64-v3", .features = "", .vector_bytes = 32, .registers = 16, .tile_rows = 4,
-          .tile_vectors = 3, .l1_bytes = 32 << 10, .l2_bytes = 512 << 10};
+          .tile_vectors = 3, .column_rows = 4, .column_vectors = 3, .l1_bytes = 32 << 10, .l2_bytes = 512 << 10};
 }
 Target portable_target() {
   return {.name = "portable", .cpu = "", .features = "", .vector_bytes = 16, .registers = 16, .tile_rows = 4,
-          .tile_vectors = 2, .l1_bytes = 32 << 10, .l2_bytes = 512 << 10};
+          .tile_vectors = 2, .column_rows = 4, .column_vectors = 2, .l1_bytes = 32 << 10, .l2_bytes = 512 << 10};
 }
 
 Target host_target() {

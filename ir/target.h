@@ -13,8 +13,10 @@ struct Target {
   std::string features;        // LLVM's feature string; may be empty
   int vector_bytes = 64;       // of one register
   int registers = 32;
-  // contract: rows × vectors of a register tile; rows·vectors + vectors ≤ registers − 2 stays spill-free.
+  // contract: rows × vectors of a register tile; rows·vectors + vectors ≤ registers − 2 stays spill-free. The
+  // second where the first operand is read along its columns.
   int tile_rows = 6, tile_vectors = 4;
+  int column_rows = 12, column_vectors = 2;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
   // One instruction multiplies pairs of bf16 and adds both products to an f32 lane; one rounds f32
   // to bf16.

@@ -250,6 +250,45 @@ TEST_CASE("blocks of any size give the same bits") {
   }
 }
 
+TEST_CASE("the next panel is packed between products, wherever it comes from") {
+  // Copied and turned, at a slow and a fast pace, with a last panel that is not whole; over blocks of k
+  // of two lengths, several panels a unit, units that others take.
+  for (const Target& target : runnable_targets()) {
+    check({"mk", "kn", "mn", {{'m', 110}, {'k', 68}, {'n', 275}}}, target);
+    check({"mk", "nk", "mn", {{'m', 110}, {'k', 64}, {'n', 275}}}, target);
+    check({"mk", "kn", "mn", {{'m', 32}, {'k', 132}, {'n', 200}}}, target, {2});
+    check({"mk", "nk", "mn", {{'m', 32}, {'k', 128}, {'n', 200}}}, target, {2});
+    check({"mk", "kn", "mn", {{'m', 50}, {'k', 2116}, {'n', 140}}}, target);
+    check({"mk", "nk", "mn", {{'m', 50}, {'k', 4096}, {'n', 130}}}, target, {1, 3});
+    check({"km", "kn", "mn", {{'m', 2100}, {'k', 40}, {'n', 300}}}, target, {2});
+    check({"km", "nk", "mn", {{'m', 2100}, {'k', 48}, {'n', 300}}}, target, {3});
+    check({"bmk", "bkn", "bmn", {{'b', 3}, {'m', 60}, {'k', 64}, {'n', 150}}}, target, {2});
+    if (!target.bf16_dot) continue;
+    for (const std::string rounded : {"", "y"})
+      for (const std::string order : {"kn", "nk"}) {
+        check({"mk", "kn", "mn", {{'m', 110}, {'k', 128}, {'n', 275}}, "", order, "", DType::bf16, 0,
+               rounded},
+              target);
+        check({"km", "kn", "mn", {{'m', 60}, {'k', 4500}, {'n', 140}}, "km", order, "", DType::bf16, 0,
+               rounded},
+              target, {2});
+      }
+  }
+  // And so it is, rather than by the function that packs.
+  const auto micro = [](const Case& c) {
+    const Built built = build(c);
+    const Result<std::string> text = asm_text(built.program, built.instance, avx512_target());
+    const std::size_t begin = text->find("\nmicro:");
+    return text->substr(begin, text->find(".Lfunc_end", begin) - begin);
+  };
+  CHECK(micro({"mk", "nk", "mn", {{'m', 256}, {'k', 768}, {'n', 3072}}}).find("vextractf32x4") !=
+        std::string::npos);
+  const std::string copied = micro({"mk", "kn", "mn", {{'m', 256}, {'k', 768}, {'n', 3072}}});
+  int stores = 0;
+  for (std::size_t at = 0; (at = copied.find("vmovups\t%zmm", at)) != std::string::npos; ++at) ++stores;
+  CHECK(stores > 24);  // a tile's and those of copies
+}
+
 TEST_CASE("f64") {
   for (const Target& target : runnable_targets()) {
     check({"mk", "kn", "mn", {{'m', 33}, {'k', 29}, {'n', 41}}, "", "", "", DType::f64}, target);
