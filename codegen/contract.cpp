@@ -216,8 +216,8 @@ class Product {
       }
       std::vector<llvm::Value*> arguments{a, b, to, pitch, count, fresh};
       if (c_.next.way != NextPanel::Way::none) {
-        const std::vector<llvm::Value*> next = next_panel(at);
-        arguments.insert(arguments.end(), next.begin(), next.end());
+        const Share s = next_panel(at);
+        arguments.insert(arguments.end(), {s.turns, s.from, s.first, s.place});
       }
       e_.ir.CreateCall(micro_, arguments);
     };
@@ -274,15 +274,11 @@ class Product {
   llvm::Value* tiles_before(const At& at) {
     return e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
   }
-  // A tile's share of the next panel: where it begins in b, for how many turns it goes, and where it
-  // stands in its panel.
-  std::vector<llvm::Value*> next_panel(const At& at) {
-    const std::vector<Level> n = levels_of(e_, c_.n, c_.b.buffer),
-                             along = levels_of(e_, c_.k, c_.b.buffer);
-    const auto in_b = [&](llvm::Value* column, llvm::Value* step) {
-      llvm::Value* offset = e_.add(level_offset(e_, n, column),
-                                   level_offset(e_, along, e_.mul(step, elements_a_step())));
-      return e_.at(b_, offset, stored_dtype(e_, c_.b));
+  // A tile's share of the next panel of b.
+  Share next_panel(const At& at) {
+    const auto in_b = [&](llvm::Value* column) {
+      return e_.at(b_, level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), column),
+                   stored_dtype(e_, c_.b));
     };
     llvm::Value *beside = e_.add(at.jj, c_.width), *none = e_.i64(0);
     if (!c_.next.packs()) {
@@ -292,7 +288,7 @@ class Product {
       llvm::Value* wanted = e_.ir.CreateAnd(e_.ir.CreateICmpSLT(beside, e_.i64(c_.n.extent)),
                                             e_.ir.CreateICmpSLT(done, e_.i64(c_.width)));
       if (!alone()) wanted = e_.ir.CreateAnd(wanted, packs_);
-      return {in_b(e_.add(beside, done), at.k), e_.ir.CreateSelect(wanted, e_.i64(turns), none),
+      return {e_.ir.CreateSelect(wanted, e_.i64(turns), none), in_b(e_.add(beside, done)), at.k,
               panels_b_};
     }
     // The next of the same columns, or the first of what comes behind them.
@@ -312,16 +308,15 @@ class Product {
         e_.i64(steps_meanwhile(c_, c_.next, c_.kc)), e_.i64(steps_meanwhile(c_, c_.next, last)));
     llvm::Value *tiles = tiles_before(at), *done = e_.ir.CreateMul(tiles, share);
     llvm::Value* left = e_.min(share, e_.max(e_.ir.CreateSub(steps, done), none));
-    llvm::Value* from = in_b(column, e_.add(step, done));
-    llvm::Value* place = e_.at(panel, e_.mul(done, c_.width), c_.dtype);
     llvm::Value* turns =
         c_.next.way == NextPanel::Way::copied
             ? e_.ir.CreateUDiv(e_.mul(left, c_.vectors), e_.i64(c_.next.pace))
             : e_.mul(e_.ir.CreateUDiv(left, e_.i64(c_.lanes)), c_.width / 4 * c_.next.every);
-    turns = e_.ir.CreateSelect(wanted, turns, none);
+    const Share out{e_.ir.CreateSelect(wanted, turns, none), in_b(column), e_.add(step, done),
+                    e_.at(panel, e_.mul(done, c_.width), c_.dtype)};
     e_.when(e_.ir.CreateAnd(wanted, e_.ir.CreateICmpEQ(tiles, none)),
-            [&] { emit_next_first(e_, c_, from); });
-    return {from, turns, place};
+            [&] { emit_next_first(e_, c_, out); });
+    return out;
   }
 
   // Elements between packed panels of a.

@@ -40,7 +40,7 @@ struct NextPanel {
   Way way = Way::none;
   std::int64_t pace = 0, every = 1, columns = 0;
   std::int64_t tiles = 0;  // that it takes
-  std::int64_t step = 0, apart = 0;  // of b, in elements: between steps of k, between columns
+  std::int64_t step = 0, apart = 0;  // of b, in elements: between neighbouring steps of k, columns
   bool packs() const { return way == Way::copied || way == Way::turned; }
 };
 inline constexpr std::int64_t turn_steps = 4;
@@ -129,8 +129,8 @@ llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* 
 
 // ---- contract_micro.cpp: void micro(a, b, tile, pitch, steps, fresh)
 // tile[r · pitch + j] += Σ_k a[k][r] · b[k][j], or = where fresh is not 0. Strides of a and b in
-// elements; of an `a` in place as it is stored. If c.next has a way there are three more parameters,
-// (…, from, turns, place): turn t < turns, of four k, does its part of the next panel.
+// elements; of an `a` in place as it is stored. If c.next has a way there are four more parameters, a
+// share of the next panel.
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
 };
@@ -140,12 +140,15 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
 NextPanel plan_next_panel(const Emitter& e, const Contraction& c);
 // Steps of k that are packed during `count` steps of products.
 std::int64_t steps_meanwhile(const Contraction& c, const NextPanel& next, std::int64_t count);
-// Turn `turn` of a tile's share, which begins at `from` in b and at `place` in the panel; what
-// comes some turns later is fetched into the L2.
-void emit_next_turn(Emitter& e, const Contraction& c, llvm::Value* from, llvm::Value* place,
-                    llvm::Value* turn);
+// A tile's share: how many turns, where its columns begin in b, its first step of k, and where it stands
+// in its panel.
+struct Share {
+  llvm::Value *turns, *from, *first, *place;
+};
+// Turn `turn` of a share; what comes some turns later is fetched into the L2.
+void emit_next_turn(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn);
 // Fetches what the first turns of a panel want.
-void emit_next_first(Emitter& e, const Contraction& c, llvm::Value* from);
+void emit_next_first(Emitter& e, const Contraction& c, const Share& share);
 
 // ---- contract_lanes.cpp: a dot product a lane, lanes along the batch
 void emit_along_batch(Emitter& e, const Contraction& c);

@@ -13,7 +13,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
   const auto rows = static_cast<std::size_t>(c.rows), vectors = static_cast<std::size_t>(c.vectors);
   llvm::Type* i = e.ir.getInt64Ty();
   std::vector<llvm::Type*> parameters{e.ptr(), e.ptr(), e.ptr(), i, i, i};
-  if (looks_ahead) parameters.insert(parameters.end(), {e.ptr(), i, e.ptr()});
+  if (looks_ahead) parameters.insert(parameters.end(), {i, e.ptr(), i, e.ptr()});
   const auto body = [&](std::span<llvm::Value* const> arguments) {
     llvm::Value *a = arguments[0], *b = arguments[1], *tile = arguments[2], *pitch = arguments[3],
                 *count = arguments[4];
@@ -69,11 +69,12 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
     };
     const auto do_next = [&](llvm::Value* k) {
       llvm::Value* turn = e.ir.CreateUDiv(k, e.i64(unroll));
-      if (next.packs())
-        return emit_next_turn(e, c, arguments[6], arguments[8], turn);
+      const Share share{arguments[6], arguments[7], arguments[8], arguments[9]};
+      if (next.packs()) return emit_next_turn(e, c, share, turn);
       const DType next_dtype = stored_dtype(e, c.b);
-      const std::int64_t turn_line = 64 / bytes(next_dtype);
-      llvm::Value* from = e.at(arguments[6], e.mul(turn, turn_line), next_dtype);
+      llvm::Value* first = level_offset(e, levels_of(e, c.k, c.b.buffer),
+                                        e.mul(share.first, c.pairs ? 2 : 1));
+      llvm::Value* from = e.at(share.from, e.add(first, e.mul(turn, 64 / bytes(next_dtype))), next_dtype);
       for (std::int64_t l = 0; l < next.columns; ++l)
         e.prefetch(e.at(from, e.i64(l * next.apart), next_dtype), false, false);
     };
@@ -99,7 +100,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
     llvm::Value* most = e.ir.CreateAnd(count, e.i64(-unroll));
     llvm::Value* begin = e.i64(0);
     if (looks_ahead) {
-      llvm::Value* until = e.min(e.mul(arguments[7], unroll), most);
+      llvm::Value* until = e.min(e.mul(arguments[6], unroll), most);
       sum = turns(begin, until, unroll, sum, true);
       begin = until;
     }

@@ -27,41 +27,56 @@ std::pair<llvm::Value*, llvm::Value*> square(Emitter& e, const Contraction& c, l
           e.mul(e.ir.CreateUDiv(number, e.i64(fours)), c.lanes)};
 }
 
+// Where step `step` behind a share's first stands.
+llvm::Value* at_step(Emitter& e, const Contraction& c, const Share& share, llvm::Value* step) {
+  llvm::Value* k = e.mul(e.add(share.first, step), elements_a_step(c));
+  return e.at(share.from, level_offset(e, levels_of(e, c.k, c.b.buffer), k), stored_dtype(e, c.b));
+}
+
 // Of turn `turn` the i-th vector to copy, or the i-th column of the four to turn: where it lies.
-llvm::Value* source(Emitter& e, const Contraction& c, llvm::Value* from, llvm::Value* turn,
+llvm::Value* source(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn,
                     std::int64_t i) {
   const NextPanel& next = c.next;
-  llvm::Value* offset;
+  llvm::Value *step, *offset;
   if (next.way == NextPanel::Way::copied) {
     const std::int64_t parts = c.vectors / next.pace;  // of a step, or 0
-    llvm::Value* step = parts > 0 ? e.ir.CreateUDiv(turn, e.i64(parts))
-                                  : e.add(e.mul(turn, next.pace / c.vectors), i / c.vectors);
-    offset = e.add(e.mul(step, next.step), i % c.vectors * c.lanes);
+    step = parts > 0 ? e.ir.CreateUDiv(turn, e.i64(parts))
+                     : e.add(e.mul(turn, next.pace / c.vectors), i / c.vectors);
+    offset = e.i64(i % c.vectors * c.lanes);
     if (parts > 1)
       offset = e.add(offset, e.mul(e.ir.CreateURem(turn, e.i64(parts)), next.pace * c.lanes));
   } else {
-    const auto [column, step] = square(e, c, turn);
-    offset = e.add(e.mul(e.add(column, i), next.apart), e.mul(step, next.step));
+    const auto [column, first] = square(e, c, turn);
+    step = first;
+    offset = e.mul(e.add(column, i), next.apart);
   }
-  return e.at(from, offset, stored_dtype(e, c.b));
+  return e.at(at_step(e, c, share, step), offset, stored_dtype(e, c.b));
 }
 
-void fetch(Emitter& e, const Contraction& c, llvm::Value* from, llvm::Value* turn) {
+// Asks for `elements` from an address on, which may lie across lines.
+void fetch_run(Emitter& e, llvm::Value* at, DType stored, std::int64_t elements, bool aligned) {
+  for (std::int64_t b = 0; b < elements * bytes(stored); b += line)
+    e.prefetch(e.at_byte(at, b), false, false);
+  if (!aligned) e.prefetch(e.at(at, e.i64(elements - 1), stored), false, false);
+}
+
+void fetch(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn) {
   const NextPanel& next = c.next;
   const DType stored = stored_dtype(e, c.b);
   const bool copied = next.way == NextPanel::Way::copied;
-  const std::int64_t vectors = copied ? next.pace : 4;
-  const std::int64_t run = copied ? c.lanes : c.lanes * elements_a_step(c);
+  const std::int64_t vectors = copied ? next.pace : 4, rows = copied ? elements_a_step(c) : 1,
+                     run = copied ? c.lanes : c.lanes * elements_a_step(c);
   const bool aligned = (copied ? next.step : next.apart) * bytes(stored) % line == 0;
-  for (std::int64_t i = 0; i < vectors; ++i) {
-    llvm::Value* at = source(e, c, from, turn, i);
-    for (std::int64_t p = 0; p < (copied ? elements_a_step(c) : 1); ++p) {
-      llvm::Value* row = p == 0 ? at : e.at(at, e.i64(next.step / 2), stored);
-      for (std::int64_t b = 0; b < run * bytes(stored); b += line)
-        e.prefetch(e.at_byte(row, b), false, false);
-      if (!aligned) e.prefetch(e.at(row, e.i64(run - 1), stored), false, false);
+  for (std::int64_t i = 0; i < vectors; ++i)
+    for (std::int64_t p = 0; p < rows; ++p) {
+      llvm::Value* at = source(e, c, share, turn, i);
+      fetch_run(e, p == 0 ? at : e.at(at, e.i64(next.step / 2), stored), stored, run, aligned);
     }
-  }
+}
+
+// k's two elements of a pair are neighbours in one stretch.
+bool whole_pairs(const Contraction& c, const std::vector<Level>& along) {
+  return !c.pairs || along.back().extent % 2 == 0;
 }
 
 }  // namespace
@@ -83,11 +98,9 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
                                             : std::min({c.mc, c.mb, c.m.extent}),
                      tiles = std::max<std::int64_t>(1, rows / c.rows),
                      last = c.steps() - (c.k_blocks - 1) * c.kc;
-  // A stretch of constant strides, so that a place in the panel follows from the turn alone.
   next.step = k.back().stride * elements_a_step(c);
   next.apart = n.back().stride;
-  const bool even = k.size() == 1 && (n.size() == 1 || n.back().extent % c.width == 0) &&
-                    (!c.pairs || c.k.extent % 2 == 0);
+  const bool even = (n.size() == 1 || n.back().extent % c.width == 0) && whole_pairs(c, k);
   const auto fits = [&](std::int64_t at_once) {
     const std::int64_t steps = steps_meanwhile(c, next, last);
     if (steps == 0 || c.kc % at_once != 0 || last % at_once != 0) return false;
@@ -103,7 +116,7 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
     next.way = NextPanel::Way::none;
   } else if (k.back().stride == 1) {
     next.way = NextPanel::Way::turned;
-    if (even && c.element_bytes() == 4 && c.lanes >= 16)
+    if (even && k.size() == 1 && c.element_bytes() == 4 && c.lanes >= 16)
       for (next.every = 4; next.every > 0; next.every /= 2)
         if (fits(c.lanes)) return next;
     next.way = NextPanel::Way::none;
@@ -114,28 +127,27 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
   return next;
 }
 
-void emit_next_turn(Emitter& e, const Contraction& c, llvm::Value* from, llvm::Value* place,
-                    llvm::Value* turn) {
+void emit_next_turn(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn) {
   const NextPanel& next = c.next;
   const DType stored = stored_dtype(e, c.b), panel = c.panel_dtype();
   if (next.way == NextPanel::Way::copied) {
     for (std::int64_t i = 0; i < next.pace; ++i) {
-      llvm::Value* at = source(e, c, from, turn, i);
+      llvm::Value* at = source(e, c, share, turn, i);
       llvm::Value* x = load_operand(e, c.b, at, c.lanes);
       if (c.pairs) {
         llvm::Value* second = load_operand(e, c.b, e.at(at, e.i64(next.step / 2), stored), c.lanes);
         x = pair_up(e, c.b, x, second, c.lanes, nullptr);
       }
-      e.store(x, e.at(place, e.add(e.mul(turn, next.pace * c.lanes), i * c.lanes), panel), panel,
-              c.lanes);
+      llvm::Value* to = e.add(e.mul(turn, next.pace * c.lanes), i * c.lanes);
+      e.store(x, e.at(share.place, to, panel), panel, c.lanes);
     }
-    fetch(e, c, from, e.add(turn, distance));
+    fetch(e, c, share, e.add(turn, distance));
     return;
   }
   const auto turn_four = [&] {
     llvm::Value* four[4];
     for (std::int64_t i = 0; i < 4; ++i) {
-      llvm::Value* at = source(e, c, from, turn, i);
+      llvm::Value* at = source(e, c, share, turn, i);
       four[i] = c.pairs ? load_pairs(e, c.b, at, c.lanes) : load_operand(e, c.b, at, c.lanes);
     }
     transpose_fours(e, four, c.lanes);
@@ -144,19 +156,19 @@ void emit_next_turn(Emitter& e, const Contraction& c, llvm::Value* from, llvm::V
     for (int k = 0; k < c.lanes; ++k) {
       const int lanes[] = {k / 4 * 4, k / 4 * 4 + 1, k / 4 * 4 + 2, k / 4 * 4 + 3};
       llvm::Value* part = e.ir.CreateShuffleVector(four[k % 4], lanes);
-      e.store(part, e.at(place, e.add(to, k * c.width), panel), panel, 4);
+      e.store(part, e.at(share.place, e.add(to, k * c.width), panel), panel, 4);
     }
-    fetch(e, c, from, e.add(turn, distance));
+    fetch(e, c, share, e.add(turn, distance));
   };
   if (next.every == 1) return turn_four();
   llvm::Value* rest = e.ir.CreateURem(turn, e.i64(next.every));
   e.when(e.ir.CreateICmpEQ(rest, e.i64(0)), turn_four);
 }
 
-void emit_next_first(Emitter& e, const Contraction& c, llvm::Value* from) {
+void emit_next_first(Emitter& e, const Contraction& c, const Share& share) {
   const bool turned = c.next.way == NextPanel::Way::turned;
   e.loop(0, distance, turned ? c.next.every : 1,
-         [&](llvm::Value* turn) { fetch(e, c, from, turn); });
+         [&](llvm::Value* turn) { fetch(e, c, share, turn); });
 }
 
 }  // namespace gradc
