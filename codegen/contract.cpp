@@ -229,10 +229,9 @@ class Product {
         e_.when(e_.ir.CreateICmpEQ(at.k_end, e_.i64(c_.steps())), body);
       };
       const Behind::Part part{batch_, at.r, rows, at.jj, columns};
-      last([&] { behind_.fetch(part, false); });
+      last([&] { behind_.fetch(part); });
       run(to, e_.i64(c_.width));
       last([&] {
-        behind_.fetch(part, true);
         llvm::Value* skipped = e_.mul(e_.ir.CreateSub(at.r, first), c_.width);
         behind_.apply(e_.at(to, skipped, c_.dtype), part);
       });

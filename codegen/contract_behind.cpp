@@ -47,8 +47,8 @@ Point Behind::point_at(int lanes, llvm::Value* batch, llvm::Value* m, const Inde
   return point;
 }
 
-void Behind::fetch(const Part& part, bool near) {
-  std::vector<int> fetched;
+std::vector<int> Behind::fetched() const {
+  std::vector<int> out;
   for (int b = 0; b < e_.buffer_count(); ++b) {
     bool whole =
         b != c_.a.buffer && b != c_.b.buffer && levels_of(e_, c_.n, b).back().stride == 1;
@@ -58,14 +58,19 @@ void Behind::fetch(const Part& part, bool near) {
     for (AxisId a : e_.buffer_type(b).axes)
       whole = whole && e_.kernel.type(c_.value).axes.contains(a);
     const int alias = e_.instance.buffers[static_cast<std::size_t>(b)].alias;
-    if (whole && std::find(fetched.begin(), fetched.end(), alias) == fetched.end())
-      fetched.push_back(b);
+    if (whole && std::find(out.begin(), out.end(), alias) == out.end()) out.push_back(b);
   }
-  if (fetched.empty()) return;
-  e_.loop(e_.i64(0), part.rows, 1, [&](llvm::Value* r) {
-    const Point point = point_at(1, part.batch, e_.add(part.m, r), {.first = part.n});
-    for (int b : fetched) prefetch_run(e_, b, point, c_.width, near);
-  });
+  return out;
+}
+
+void Behind::fetch_row(const Part& part, llvm::Value* r, bool near) {
+  const Point point = point_at(1, part.batch, e_.add(part.m, r), {.first = part.n});
+  for (int b : fetched()) prefetch_run(e_, b, point, c_.width, near);
+}
+
+void Behind::fetch(const Part& part) {
+  if (fetched().empty()) return;
+  e_.loop(e_.i64(0), part.rows, 1, [&](llvm::Value* r) { fetch_row(part, r, false); });
 }
 
 // Several vectors a turn where they go evenly, also into the innermost axis: the chains of one alone
@@ -104,8 +109,10 @@ void Behind::apply(llvm::Value* tile, const Part& part) {
         e_.ir.CreateICmpSGE(left, e_.i64(lanes)), [&] { return behind(nullptr); },
         [&] { return behind(e_.first_lanes(left, lanes)); });
   };
+  fetch_row(part, e_.i64(0), true);
   const State sums = e_.loop(
       e_.i64(0), part.rows, 1, first, [&](llvm::Value* r, std::span<llvm::Value* const> state) {
+        fetch_row(part, e_.add(r, 1), true);
         return e_.loop(e_.i64(0), part.columns, lanes, state,
                        [&](llvm::Value* j, std::span<llvm::Value* const> in_row) {
                          return vector(r, j, in_row);

@@ -17,9 +17,9 @@ class Behind {
   };
   // Takes shared scratch for the totals; before the others.
   void lay_out();
-  // Asks for what `apply` reads and writes: into the L2 before the tile is computed, into the L1
-  // (`near`) behind it, since the panel of b streams through there meanwhile.
-  void fetch(const Part& part, bool near);
+  // Asks for what `apply` reads and writes, into the L2 before the tile is computed; into the L1 `apply`
+  // asks a row ahead, since the panel of b streams through there meanwhile.
+  void fetch(const Part& part);
   // Computes and stores the results for a tile of sums, c.width elements a row, vector by vector;
   // sums for totals stay in registers until its end.
   void apply(llvm::Value* tile, const Part& part);
@@ -38,6 +38,8 @@ class Behind {
   Reduction reduction(std::size_t t) const {
     return {Opcode::sum_, summed(t), total(t), total_type(t)};
   }
+  std::vector<int> fetched() const;  // buffers with an element for each of a tile's
+  void fetch_row(const Part& part, llvm::Value* r, bool near);
   Point point_at(int lanes, llvm::Value* batch, llvm::Value* m, const Index& n);
   int lanes() const;
   std::vector<llvm::Value*> hand_out(Values& values, llvm::Value* mask,

@@ -272,9 +272,12 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
   if (clash || far_apart(e.target, c, a_along.back().stride * a_bytes)) c.direct_a = false;
-  c.direct_b = parts(m, c.rows) <= turns_in_place(e.target, m) && c.b.casts.empty() && !c.pairs &&
-               stored_dtype(e, c.b) == c.dtype &&
-               levels_of(e, c.k, c.b.buffer).size() == 1 && n % c.width == 0 &&
+  // So is one whose rows are few lines each: its panels do not lie much farther apart than packed.
+  const std::vector<Level> b_along = levels_of(e, c.k, c.b.buffer);
+  const bool narrow = b_along.back().stride * size <= 512;
+  c.direct_b = (narrow || parts(m, c.rows) <= turns_in_place(e.target, m)) &&
+               c.b.casts.empty() && !c.pairs && stored_dtype(e, c.b) == c.dtype &&
+               b_along.size() == 1 && n % c.width == 0 &&
                even(b_lies, c.width) && b_lies.back().stride == 1;
   const std::vector<Level> across = levels_of(e, c.n, out);
   c.direct_c = plain(e, c) && c.k_blocks == 1 && across.back().stride == 1 &&

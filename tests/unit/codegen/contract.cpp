@@ -232,6 +232,7 @@ TEST_CASE("a long k is added in blocks without a change of bits") {
   for (const Target& target : runnable_targets()) {
     check({"mk", "kn", "mn", {{'m', 21}, {'k', 2500}, {'n', 55}}}, target);
     check({"km", "kn", "mn", {{'m', 16}, {'k', 1025}, {'n', 96}}}, target, {2});
+    check({"km", "kn", "mn", {{'m', 50}, {'k', 1025}, {'n', 96}}}, target, {3});
     check({"mk", "nk", "mn", {{'m', 5}, {'k', 1100}, {'n', 20}}, "", "", "", DType::f64}, target,
           {2});
     check({"k", "k", "", {{'k', 3000}}}, target);
