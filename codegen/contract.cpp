@@ -89,6 +89,9 @@ class Product {
       strides = {.a_row = levels_of(e_, c_.n, c_.b.buffer).back().stride, .a_k = 1, .b_k = c_.rows};
     }
     micro_ = emit_micro(e_, seen, strides);
+    if (c_.last_rows == 0) return;
+    seen.rows = c_.last_rows;
+    last_micro_ = emit_micro(e_, seen, strides, "last_micro");
   }
 
   std::int64_t elements_a_step() const { return c_.pairs ? 2 : 1; }
@@ -195,9 +198,9 @@ class Product {
   };
   void tile(const At& at) {
     llvm::Value* count = e_.ir.CreateSub(at.k_end, at.k);
-    // Rows that are read in place must exist: the last tile begins earlier and computes some once
-    // more.
-    const bool overlaps = c_.direct_a && c_.m.extent % c_.rows != 0;
+    // Rows that are read in place must exist: the last tile has a microkernel of its own, or begins
+    // earlier and computes some once more.
+    const bool overlaps = c_.direct_a && c_.m.extent % c_.rows != 0 && c_.last_rows == 0;
     llvm::Value* first = overlaps ? e_.min(at.r, e_.i64(c_.m.extent - c_.rows)) : at.r;
     llvm::Value* a = c_.direct_a ? in_place(c_.a, c_.m, a_, first, at.k)
                                  : in_panel(panels_a_, at.r, at.ii, count, a_gap());
@@ -219,7 +222,10 @@ class Product {
         const Share s = next_panel(at);
         arguments.insert(arguments.end(), {s.turns, s.from, s.first, s.place});
       }
-      e_.ir.CreateCall(micro_, arguments);
+      const auto call = [&](llvm::Function* micro) { e_.ir.CreateCall(micro, arguments); };
+      if (c_.last_rows == 0) return call(micro_);
+      e_.when(e_.ir.CreateICmpSLE(e_.add(at.r, c_.rows), e_.i64(c_.m.extent)),
+              [&] { call(micro_); }, [&] { call(last_micro_); });
     };
     llvm::Value* rows = e_.min(e_.i64(c_.rows), e_.ir.CreateSub(at.ii_end, at.r));
     llvm::Value* columns = e_.min(e_.i64(c_.width), e_.ir.CreateSub(at.j_end, at.jj));
@@ -339,7 +345,7 @@ class Product {
   Emitter& e_;
   const Contraction& c_;
   Behind behind_;
-  llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr;
+  llvm::Function *pack_a_ = nullptr, *pack_b_ = nullptr, *micro_ = nullptr, *last_micro_ = nullptr;
   llvm::Value *tile_ = nullptr, *across_ = nullptr;  // across_: a tile that is to be transposed
   llvm::Value *panels_a_ = nullptr, *panels_b_ = nullptr, *sums_ = nullptr;
   // i1: this unit packs b; packs the next panels meanwhile; finds its first packed; has others with

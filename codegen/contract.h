@@ -59,6 +59,7 @@ struct Contraction {
   // Register tile: rows × vectors of accumulators; width = vectors · lanes columns.
   int rows = 8, vectors = 3;
   std::int64_t width = 48;
+  int last_rows = 0;  // of a microkernel of its own for the last rows; 0: these overlap or are padded
   // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows × nc columns of one product,
   // `grain` at a time, rows first; their partial sums and the packed columns of b are what a worker
   // holds.
@@ -134,7 +135,8 @@ llvm::Value* add_pairs(Emitter& e, llvm::Value* a, llvm::Value* b, llvm::Value* 
 struct MicroStrides {
   std::int64_t a_row = 1, a_k, b_k;
 };
-llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides);
+llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides,
+                           std::string_view name = "micro");
 
 // ---- contract_next.cpp
 NextPanel plan_next_panel(const Emitter& e, const Contraction& c);

@@ -5,7 +5,8 @@
 
 namespace gradc {
 
-llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides) {
+llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides,
+                           std::string_view name) {
   constexpr int unroll = turn_steps;
   const NextPanel& next = c.next;
   const bool looks_ahead = next.way != NextPanel::Way::none;
@@ -111,7 +112,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
       for (std::size_t v = 0; v < vectors; ++v)
         e.store(sum[r * vectors + v], place(r, v), dtype, c.lanes);
   };
-  return e.function("micro", parameters, body);
+  return e.function(name, parameters, body);
 }
 
 }  // namespace gradc
