@@ -141,13 +141,7 @@ class Product {
       ready_ = state[1];
       llvm::Value* k_end = c_.k_blocks == 1 ? static_cast<llvm::Value*>(e_.i64(c_.steps()))
                                             : e_.min(e_.add(k, c_.kc), e_.i64(c_.steps()));
-      first_column_ = j_end;
-      first_step_ = e_.i64(0);
-      if (c_.k_blocks > 1) {
-        llvm::Value* more_k = e_.ir.CreateICmpSLT(k_end, e_.i64(c_.steps()));
-        first_column_ = e_.ir.CreateSelect(e_.ir.CreateOr(more_k, more_rows_), j, j_end);
-        first_step_ = e_.ir.CreateSelect(more_k, k_end, first_step_);
-      }
+      look_behind(j, j_end, k_end);
       with_k(i, i_end, j, j_end, k, k_end);
       return std::vector<llvm::Value*>{
           first_slot_, e_.ir.CreateAnd(spreads_, is_whole(first_column_))};
@@ -157,6 +151,15 @@ class Product {
         c_.k_blocks == 1 ? with(e_.i64(0), state)
                          : e_.loop(e_.i64(0), e_.i64(c_.steps()), c_.kc, state, with);
     return {then[0], then[1]};
+  }
+  // What comes behind a block of k: the next one, or the next unit's first.
+  void look_behind(llvm::Value* j, llvm::Value* j_end, llvm::Value* k_end) {
+    first_column_ = j_end;
+    first_step_ = e_.i64(0);
+    if (c_.k_blocks == 1) return;
+    llvm::Value* more_k = e_.ir.CreateICmpSLT(k_end, e_.i64(c_.steps()));
+    first_column_ = e_.ir.CreateSelect(e_.ir.CreateOr(more_k, more_rows_), j, j_end);
+    first_step_ = e_.ir.CreateSelect(more_k, k_end, first_step_);
   }
   llvm::Value* is_whole(llvm::Value* column) {
     return e_.ir.CreateICmpSLE(e_.add(column, c_.width), e_.i64(c_.n.extent));
@@ -219,7 +222,7 @@ class Product {
       }
       std::vector<llvm::Value*> arguments{a, b, to, pitch, count, fresh};
       if (c_.next.way != NextPanel::Way::none) {
-        const Share s = next_panel(at);
+        const Share s = c_.next.packs() ? packed_share(at) : fetched_share(at);
         arguments.insert(arguments.end(), {s.turns, s.from, s.first, s.place});
       }
       const auto call = [&](llvm::Function* micro) { e_.ir.CreateCall(micro, arguments); };
@@ -279,23 +282,32 @@ class Product {
   llvm::Value* tiles_before(const At& at) {
     return e_.ir.CreateUDiv(e_.ir.CreateSub(at.r, at.i), e_.i64(c_.rows));
   }
-  // A tile's share of the next panel of b.
-  Share next_panel(const At& at) {
-    const auto in_b = [&](llvm::Value* column) {
-      return e_.at(b_, level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), column),
-                   stored_dtype(e_, c_.b));
-    };
+  llvm::Value* column_of_b(llvm::Value* column) {
+    return e_.at(b_, level_offset(e_, levels_of(e_, c_.n, c_.b.buffer), column),
+                 stored_dtype(e_, c_.b));
+  }
+  // A tile's share of the next panel of b, which is only fetched: some columns.
+  Share fetched_share(const At& at) {
+    const std::int64_t turns =
+        (c_.kc * elements_a_step() * bytes(stored_dtype(e_, c_.b)) + 63) / 64;
+    llvm::Value* beside = e_.add(at.jj, c_.width);
+    llvm::Value* done = e_.mul(tiles_before(at), c_.next.columns);
+    llvm::Value* wanted = e_.ir.CreateAnd(e_.ir.CreateICmpSLT(beside, e_.i64(c_.n.extent)),
+                                          e_.ir.CreateICmpSLT(done, e_.i64(c_.width)));
+    if (!alone()) wanted = e_.ir.CreateAnd(wanted, packs_);
+    return {e_.ir.CreateSelect(wanted, e_.i64(turns), e_.i64(0)),
+            column_of_b(e_.add(beside, done)), at.k, panels_b_};
+  }
+  // Of a block of k, all of it or the last, so many steps of the next panel are packed by each tile.
+  llvm::Value* steps_a_tile(const At& at) {
+    const std::int64_t last = c_.steps() - (c_.k_blocks - 1) * c_.kc;
+    return e_.ir.CreateSelect(e_.ir.CreateICmpEQ(e_.ir.CreateSub(at.k_end, at.k), e_.i64(c_.kc)),
+                              e_.i64(steps_meanwhile(c_, c_.next, c_.kc)),
+                              e_.i64(steps_meanwhile(c_, c_.next, last)));
+  }
+  // A tile's share of the next panel of b, which is packed: some steps.
+  Share packed_share(const At& at) {
     llvm::Value *beside = e_.add(at.jj, c_.width), *none = e_.i64(0);
-    if (!c_.next.packs()) {
-      const std::int64_t turns =
-          (c_.kc * elements_a_step() * bytes(stored_dtype(e_, c_.b)) + 63) / 64;
-      llvm::Value* done = e_.mul(tiles_before(at), c_.next.columns);
-      llvm::Value* wanted = e_.ir.CreateAnd(e_.ir.CreateICmpSLT(beside, e_.i64(c_.n.extent)),
-                                            e_.ir.CreateICmpSLT(done, e_.i64(c_.width)));
-      if (!alone()) wanted = e_.ir.CreateAnd(wanted, packs_);
-      return {e_.ir.CreateSelect(wanted, e_.i64(turns), none), in_b(e_.add(beside, done)), at.k,
-              panels_b_};
-    }
     // The next of the same columns, or the first of what comes behind them.
     llvm::Value* same = e_.ir.CreateICmpSLT(beside, at.j_end);
     llvm::Value* column = e_.ir.CreateSelect(same, beside, first_column_);
@@ -307,17 +319,14 @@ class Product {
     llvm::Value* panel = slot_of(e_.ir.CreateSelect(same, index, e_.i64(panels_a_unit())));
     llvm::Value* wanted = e_.ir.CreateAnd(spreads_, is_whole(column));
     if (!alone()) wanted = e_.ir.CreateAnd(wanted, e_.ir.CreateICmpEQ(at.ii, at.i));
-    const std::int64_t last = c_.steps() - (c_.k_blocks - 1) * c_.kc;
-    llvm::Value* share = e_.ir.CreateSelect(
-        e_.ir.CreateICmpEQ(e_.ir.CreateSub(at.k_end, at.k), e_.i64(c_.kc)),
-        e_.i64(steps_meanwhile(c_, c_.next, c_.kc)), e_.i64(steps_meanwhile(c_, c_.next, last)));
+    llvm::Value* share = steps_a_tile(at);
     llvm::Value *tiles = tiles_before(at), *done = e_.ir.CreateMul(tiles, share);
     llvm::Value* left = e_.min(share, e_.max(e_.ir.CreateSub(steps, done), none));
     llvm::Value* turns =
         c_.next.way == NextPanel::Way::copied
             ? e_.ir.CreateUDiv(e_.mul(left, c_.vectors), e_.i64(c_.next.pace))
             : e_.mul(e_.ir.CreateUDiv(left, e_.i64(c_.lanes)), c_.width / 4 * c_.next.every);
-    const Share out{e_.ir.CreateSelect(wanted, turns, none), in_b(column), e_.add(step, done),
+    const Share out{e_.ir.CreateSelect(wanted, turns, none), column_of_b(column), e_.add(step, done),
                     e_.at(panel, e_.mul(done, c_.width), c_.dtype)};
     e_.when(e_.ir.CreateAnd(wanted, e_.ir.CreateICmpEQ(tiles, none)),
             [&] { emit_next_first(e_, c_, out); });
