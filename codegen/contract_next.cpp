@@ -33,15 +33,21 @@ llvm::Value* at_step(Emitter& e, const Contraction& c, const Share& share, llvm:
   return e.at(share.from, level_offset(e, levels_of(e, c.k, c.b.buffer), k), stored_dtype(e, c.b));
 }
 
-// Of turn `turn` the i-th vector to copy, or the i-th column of the four to turn: where it lies.
+// Of turn `turn` the i-th vector to copy: its step of k.
+llvm::Value* step_of(Emitter& e, const Contraction& c, llvm::Value* turn, std::int64_t i) {
+  const std::int64_t parts = c.vectors / c.next.pace;  // of a step, or 0
+  return parts > 0 ? e.ir.CreateUDiv(turn, e.i64(parts))
+                   : e.add(e.mul(turn, c.next.pace / c.vectors), i / c.vectors);
+}
+
+// The same, or the i-th column of the four to turn: where it lies.
 llvm::Value* source(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn,
                     std::int64_t i) {
   const NextPanel& next = c.next;
   llvm::Value *step, *offset;
   if (next.way == NextPanel::Way::copied) {
-    const std::int64_t parts = c.vectors / next.pace;  // of a step, or 0
-    step = parts > 0 ? e.ir.CreateUDiv(turn, e.i64(parts))
-                     : e.add(e.mul(turn, next.pace / c.vectors), i / c.vectors);
+    const std::int64_t parts = c.vectors / next.pace;
+    step = step_of(e, c, turn, i);
     offset = e.i64(i % c.vectors * c.lanes);
     if (parts > 1)
       offset = e.add(offset, e.mul(e.ir.CreateURem(turn, e.i64(parts)), next.pace * c.lanes));
@@ -74,9 +80,9 @@ void fetch(Emitter& e, const Contraction& c, const Share& share, llvm::Value* tu
     }
 }
 
-// k's two elements of a pair are neighbours in one stretch.
-bool whole_pairs(const Contraction& c, const std::vector<Level>& along) {
-  return !c.pairs || along.back().extent % 2 == 0;
+// The two elements of a pair are neighbours in one stretch of k; the second may lack at the very end.
+bool pairs_together(const Contraction& c, const std::vector<Level>& along) {
+  return !c.pairs || along.size() == 1 || along.back().extent % 2 == 0;
 }
 
 }  // namespace
@@ -100,7 +106,7 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
                      last = c.steps() - (c.k_blocks - 1) * c.kc;
   next.step = k.back().stride * elements_a_step(c);
   next.apart = n.back().stride;
-  const bool even = (n.size() == 1 || n.back().extent % c.width == 0) && whole_pairs(c, k);
+  const bool even = (n.size() == 1 || n.back().extent % c.width == 0) && pairs_together(c, k);
   const auto fits = [&](std::int64_t at_once) {
     const std::int64_t steps = steps_meanwhile(c, next, last);
     if (steps == 0 || c.kc % at_once != 0 || last % at_once != 0) return false;
@@ -116,7 +122,8 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
     next.way = NextPanel::Way::none;
   } else if (k.back().stride == 1) {
     next.way = NextPanel::Way::turned;
-    if (even && k.size() == 1 && c.element_bytes() == 4 && c.lanes >= 16)
+    if (even && k.size() == 1 && c.element_bytes() == 4 && c.lanes >= 16 &&
+        !(c.pairs && c.k.extent % 2 != 0))
       for (next.every = 4; next.every > 0; next.every /= 2)
         if (fits(c.lanes)) return next;
     next.way = NextPanel::Way::none;
@@ -135,8 +142,14 @@ void emit_next_turn(Emitter& e, const Contraction& c, const Share& share, llvm::
       llvm::Value* at = source(e, c, share, turn, i);
       llvm::Value* x = load_operand(e, c.b, at, c.lanes);
       if (c.pairs) {
-        llvm::Value* second = load_operand(e, c.b, e.at(at, e.i64(next.step / 2), stored), c.lanes);
-        x = pair_up(e, c.b, x, second, c.lanes, nullptr);
+        llvm::Value *both = nullptr, *apart = e.i64(next.step / 2);
+        if (c.k.extent % 2 != 0) {
+          both = e.ir.CreateICmpNE(e.add(share.first, step_of(e, c, turn, i)),
+                                   e.i64(c.k.extent / 2));
+          apart = e.ir.CreateSelect(both, apart, e.i64(0));
+        }
+        llvm::Value* second = load_operand(e, c.b, e.at(at, apart, stored), c.lanes);
+        x = pair_up(e, c.b, x, second, c.lanes, both);
       }
       llvm::Value* to = e.add(e.mul(turn, next.pace * c.lanes), i * c.lanes);
       e.store(x, e.at(share.place, to, panel), panel, c.lanes);

@@ -267,6 +267,12 @@ TEST_CASE("the next panel is packed between products, wherever it comes from") {
     if (!target.bf16_dot) continue;
     for (const std::string rounded : {"", "y"})
       for (const std::string order : {"kn", "nk"}) {
+        check({"mk", "kn", "mn", {{'m', 110}, {'k', 131}, {'n', 275}}, "", order, "", DType::bf16, 0,
+               rounded},
+              target, {2});
+        check({"mk", "kn", "mn", {{'m', 60}, {'k', 4503}, {'n', 140}}, "", order, "", DType::bf16, 0,
+               rounded},
+              target, {3});
         check({"mk", "kn", "mn", {{'m', 110}, {'k', 128}, {'n', 275}}, "", order, "", DType::bf16, 0,
                rounded},
               target);
