@@ -74,14 +74,15 @@ class Product {
   void emit_functions(MicroStrides strides) {
     if (c_.direct_a) {
       strides.a_row = levels_of(e_, c_.m, c_.a.buffer).back().stride;
-      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride * (c_.pairs ? 2 : 1);
+      strides.a_k = levels_of(e_, c_.k, c_.a.buffer).back().stride * c_.elements_a_step();
     } else {
       pack_a_ = emit_pack(e_, c_, c_.a, c_.m, c_.rows, true, "pack_a", a_gap());
     }
     if (c_.direct_b)
       strides.b_k = levels_of(e_, c_.k, c_.b.buffer).back().stride;
     else
-      pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, c_.next.way != NextPanel::Way::fetched, "pack_b");
+      pack_b_ = emit_pack(e_, c_, c_.b, c_.n, c_.width, c_.next.way != NextPanel::Way::fetched,
+                          "pack_b");
     Contraction seen = c_;
     if (c_.crossed) {
       seen.direct_a = true;
@@ -94,7 +95,6 @@ class Product {
     last_micro_ = emit_micro(e_, seen, strides, "last_micro");
   }
 
-  std::int64_t elements_a_step() const { return c_.pairs ? 2 : 1; }
   // Panels of a unit lie in slots, one behind the other and around; where the next panel is packed
   // meanwhile there is one more, in which the first panel of what comes next stands already.
   std::int64_t panels_a_unit() const { return (c_.nc + c_.width - 1) / c_.width; }
@@ -289,7 +289,7 @@ class Product {
   // A tile's share of the next panel of b, which is only fetched: some columns.
   Share fetched_share(const At& at) {
     const std::int64_t turns =
-        (c_.kc * elements_a_step() * bytes(stored_dtype(e_, c_.b)) + 63) / 64;
+        (c_.kc * c_.elements_a_step() * bytes(stored_dtype(e_, c_.b)) + 63) / 64;
     llvm::Value* beside = e_.add(at.jj, c_.width);
     llvm::Value* done = e_.mul(tiles_before(at), c_.next.columns);
     llvm::Value* wanted = e_.ir.CreateAnd(e_.ir.CreateICmpSLT(beside, e_.i64(c_.n.extent)),
@@ -300,10 +300,9 @@ class Product {
   }
   // Of a block of k, all of it or the last, so many steps of the next panel are packed by each tile.
   llvm::Value* steps_a_tile(const At& at) {
-    const std::int64_t last = c_.steps() - (c_.k_blocks - 1) * c_.kc;
     return e_.ir.CreateSelect(e_.ir.CreateICmpEQ(e_.ir.CreateSub(at.k_end, at.k), e_.i64(c_.kc)),
                               e_.i64(steps_meanwhile(c_, c_.next, c_.kc)),
-                              e_.i64(steps_meanwhile(c_, c_.next, last)));
+                              e_.i64(steps_meanwhile(c_, c_.next, c_.last_steps())));
   }
   // A tile's share of the next panel of b, which is packed: some steps.
   Share packed_share(const At& at) {
@@ -347,7 +346,7 @@ class Product {
     llvm::Value* offset = level_offset(e_, levels_of(e_, role, operand.buffer), position);
     const DType stored = stored_dtype(e_, operand);
     const std::int64_t step =
-        levels_of(e_, c_.k, operand.buffer).back().stride * (c_.pairs ? 2 : 1);
+        levels_of(e_, c_.k, operand.buffer).back().stride * c_.elements_a_step();
     return e_.at(e_.at(base, offset, stored), e_.mul(k, step), stored);
   }
 

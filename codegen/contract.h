@@ -75,7 +75,9 @@ struct Contraction {
   bool along_batch = false;  // vectors run along the batch: codegen/contract_lanes.cpp
 
   std::int64_t element_bytes() const { return bytes(dtype); }  // a pair is as wide as an f32
+  std::int64_t elements_a_step() const { return pairs ? 2 : 1; }  // of k
   std::int64_t steps() const { return pairs ? (k.extent + 1) / 2 : k.extent; }
+  std::int64_t last_steps() const { return steps() - (k_blocks - 1) * kc; }  // of the last block
   DType panel_dtype() const { return pairs ? DType::i32 : dtype; }
   std::int64_t products() const { return batch.extent * m.extent * n.extent * k.extent; }
 };
@@ -85,6 +87,8 @@ struct Contraction {
 Contraction plan_contraction(const Emitter& e);
 
 std::vector<Level> levels_of(const Emitter& e, const AxisRole& role, int buffer);
+// A role's positions p … p + count − 1 with p a multiple of count lie at one stride.
+bool even(const std::vector<Level>& levels, std::int64_t count);
 // Offset in elements of position `index` (i64) of a role.
 llvm::Value* level_offset(Emitter& e, const std::vector<Level>& levels, llvm::Value* index);
 // Positions lo … hi − 1 in stretches with one stride: the body gets the stretch [from, to) and
@@ -107,6 +111,11 @@ llvm::Function* emit_pack(Emitter& e, const Contraction& c, const Operand& opera
 // Loads of an operand's elements as the contraction reads them.
 llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
                           llvm::Value* mask = nullptr);
+// Step k at `lanes` positions beside each other, as panels hold it: of a pair the second element lies `apart`
+// elements behind the first.
+llvm::Value* load_step(Emitter& e, const Contraction& c, const Operand& operand,
+                       llvm::Value* address, llvm::Value* k, llvm::Value* apart, int lanes,
+                       llvm::Value* mask = nullptr);
 llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base,
                             llvm::Value* index, int lanes);
 DType stored_dtype(const Emitter& e, const Operand& operand);

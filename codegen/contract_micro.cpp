@@ -8,8 +8,7 @@ namespace gradc {
 llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides& strides,
                            std::string_view name) {
   constexpr int unroll = turn_steps;
-  const NextPanel& next = c.next;
-  const bool looks_ahead = next.way != NextPanel::Way::none;
+  const bool looks_ahead = c.next.way != NextPanel::Way::none;
   const DType dtype = c.dtype;
   const auto rows = static_cast<std::size_t>(c.rows), vectors = static_cast<std::size_t>(c.vectors);
   llvm::Type* i = e.ir.getInt64Ty();
@@ -59,7 +58,7 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
     // meet in one set of the L1 would push each other out.
     const std::int64_t line = 64 / c.element_bytes(), below = strides.a_row * c.rows;
     const bool far = strides.a_row * bytes(stored) % 4096 == 0;
-    const bool along = strides.a_k == (c.pairs ? 2 : 1);
+    const bool along = strides.a_k == c.elements_a_step();
     const auto ahead = [&](llvm::Value* k) {
       if (!c.direct_a) return;
       llvm::Value* row = e.at(a, e.mul(k, strides.a_k), stored);
@@ -69,15 +68,8 @@ llvm::Function* emit_micro(Emitter& e, const Contraction& c, const MicroStrides&
         e.prefetch(e.at(row, e.i64(line + u * strides.a_k), stored), false, false);
     };
     const auto do_next = [&](llvm::Value* k) {
-      llvm::Value* turn = e.ir.CreateUDiv(k, e.i64(unroll));
-      const Share share{arguments[6], arguments[7], arguments[8], arguments[9]};
-      if (next.packs()) return emit_next_turn(e, c, share, turn);
-      const DType next_dtype = stored_dtype(e, c.b);
-      llvm::Value* first = level_offset(e, levels_of(e, c.k, c.b.buffer),
-                                        e.mul(share.first, c.pairs ? 2 : 1));
-      llvm::Value* from = e.at(share.from, e.add(first, e.mul(turn, 64 / bytes(next_dtype))), next_dtype);
-      for (std::int64_t l = 0; l < next.columns; ++l)
-        e.prefetch(e.at(from, e.i64(l * next.apart), next_dtype), false, false);
+      emit_next_turn(e, c, {arguments[6], arguments[7], arguments[8], arguments[9]},
+                     e.ir.CreateUDiv(k, e.i64(unroll)));
     };
     const auto turns = [&](llvm::Value* from, llvm::Value* to, int by,
                            std::span<llvm::Value* const> first, bool with_next = false) {

@@ -11,8 +11,6 @@ constexpr std::int64_t line = 64;
 // Turns from asking for a line to loading it: a turn's products take some tens of cycles.
 constexpr std::int64_t distance = 24;
 
-std::int64_t elements_a_step(const Contraction& c) { return c.pairs ? 2 : 1; }
-
 // Steps of k that stay together: as many as a fast pace copies in a turn.
 std::int64_t steps_at_once(const Contraction& c, std::int64_t pace) {
   return std::max<std::int64_t>(1, pace / c.vectors);
@@ -29,7 +27,7 @@ std::pair<llvm::Value*, llvm::Value*> square(Emitter& e, const Contraction& c, l
 
 // Where step `step` behind a share's first stands.
 llvm::Value* at_step(Emitter& e, const Contraction& c, const Share& share, llvm::Value* step) {
-  llvm::Value* k = e.mul(e.add(share.first, step), elements_a_step(c));
+  llvm::Value* k = e.mul(e.add(share.first, step), c.elements_a_step());
   return e.at(share.from, level_offset(e, levels_of(e, c.k, c.b.buffer), k), stored_dtype(e, c.b));
 }
 
@@ -59,24 +57,19 @@ llvm::Value* source(Emitter& e, const Contraction& c, const Share& share, llvm::
   return e.at(at_step(e, c, share, step), offset, stored_dtype(e, c.b));
 }
 
-// Asks for `elements` from an address on, which may lie across lines.
-void fetch_run(Emitter& e, llvm::Value* at, DType stored, std::int64_t elements, bool aligned) {
-  for (std::int64_t b = 0; b < elements * bytes(stored); b += line)
-    e.prefetch(e.at_byte(at, b), false, false);
-  if (!aligned) e.prefetch(e.at(at, e.i64(elements - 1), stored), false, false);
-}
-
 void fetch(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn) {
   const NextPanel& next = c.next;
   const DType stored = stored_dtype(e, c.b);
   const bool copied = next.way == NextPanel::Way::copied;
-  const std::int64_t vectors = copied ? next.pace : 4, rows = copied ? elements_a_step(c) : 1,
-                     run = copied ? c.lanes : c.lanes * elements_a_step(c);
+  const std::int64_t vectors = copied ? next.pace : 4, rows = copied ? c.elements_a_step() : 1,
+                     run = copied ? c.lanes : c.lanes * c.elements_a_step();
   const bool aligned = (copied ? next.step : next.apart) * bytes(stored) % line == 0;
   for (std::int64_t i = 0; i < vectors; ++i)
     for (std::int64_t p = 0; p < rows; ++p) {
       llvm::Value* at = source(e, c, share, turn, i);
-      fetch_run(e, p == 0 ? at : e.at(at, e.i64(next.step / 2), stored), stored, run, aligned);
+      if (p > 0) at = e.at(at, e.i64(next.step / 2), stored);
+      e.prefetch_run(at, run * bytes(stored), false, false);
+      if (!aligned) e.prefetch(e.at(at, e.i64(run - 1), stored), false, false);  // its other line
     }
 }
 
@@ -103,54 +96,51 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
   const std::int64_t rows = c.nc <= c.width ? std::min(c.mb, c.m.extent)
                                             : std::min({c.mc, c.mb, c.m.extent}),
                      tiles = std::max<std::int64_t>(1, rows / c.rows),
-                     last = c.steps() - (c.k_blocks - 1) * c.kc;
-  next.step = k.back().stride * elements_a_step(c);
+                     last = c.last_steps();
+  next.step = k.back().stride * c.elements_a_step();
   next.apart = n.back().stride;
-  const bool even = (n.size() == 1 || n.back().extent % c.width == 0) && pairs_together(c, k);
+  const bool regular = even(n, c.width) && pairs_together(c, k);
   const auto fits = [&](std::int64_t at_once) {
     const std::int64_t steps = steps_meanwhile(c, next, last);
     if (steps == 0 || c.kc % at_once != 0 || last % at_once != 0) return false;
     next.tiles = (c.kc + steps - 1) / steps;
     return next.tiles <= tiles;
   };
-  if (next.apart == 1 && even) {
+  if (next.apart == 1 && regular) {
     next.way = NextPanel::Way::copied;
     for (next.pace = 1; next.pace <= 2 * c.vectors; ++next.pace)
       if ((c.vectors % next.pace == 0 || next.pace % c.vectors == 0) &&
           fits(steps_at_once(c, next.pace)))
         return next;
-    next.way = NextPanel::Way::none;
-  } else if (k.back().stride == 1) {
-    next.way = NextPanel::Way::turned;
-    if (even && k.size() == 1 && c.element_bytes() == 4 && c.lanes >= 16 &&
-        !(c.pairs && c.k.extent % 2 != 0))
-      for (next.every = 4; next.every > 0; next.every /= 2)
-        if (fits(c.lanes)) return next;
-    next.way = NextPanel::Way::none;
-    const std::int64_t shares = std::min<std::int64_t>(tiles, 16);
-    next.columns = (c.width + shares - 1) / shares;
-    if (next.columns <= 8) next.way = NextPanel::Way::fetched;
+    return {};
   }
-  return next;
+  if (k.back().stride != 1) return {};
+  next.way = NextPanel::Way::turned;
+  if (regular && k.size() == 1 && c.element_bytes() == 4 && c.lanes >= 16 &&
+      !(c.pairs && c.k.extent % 2 != 0))
+    for (next.every = 4; next.every > 0; next.every /= 2)
+      if (fits(c.lanes)) return next;
+  next.way = NextPanel::Way::fetched;
+  const std::int64_t shares = std::min<std::int64_t>(tiles, 16);
+  next.columns = (c.width + shares - 1) / shares;
+  return next.columns <= 8 ? next : NextPanel{};
 }
 
 void emit_next_turn(Emitter& e, const Contraction& c, const Share& share, llvm::Value* turn) {
   const NextPanel& next = c.next;
   const DType stored = stored_dtype(e, c.b), panel = c.panel_dtype();
+  if (next.way == NextPanel::Way::fetched) {
+    llvm::Value* from =
+        e.at(at_step(e, c, share, e.i64(0)), e.mul(turn, line / bytes(stored)), stored);
+    for (std::int64_t i = 0; i < next.columns; ++i)
+      e.prefetch(e.at(from, e.i64(i * next.apart), stored), false, false);
+    return;
+  }
   if (next.way == NextPanel::Way::copied) {
     for (std::int64_t i = 0; i < next.pace; ++i) {
-      llvm::Value* at = source(e, c, share, turn, i);
-      llvm::Value* x = load_operand(e, c.b, at, c.lanes);
-      if (c.pairs) {
-        llvm::Value *both = nullptr, *apart = e.i64(next.step / 2);
-        if (c.k.extent % 2 != 0) {
-          both = e.ir.CreateICmpNE(e.add(share.first, step_of(e, c, turn, i)),
-                                   e.i64(c.k.extent / 2));
-          apart = e.ir.CreateSelect(both, apart, e.i64(0));
-        }
-        llvm::Value* second = load_operand(e, c.b, e.at(at, apart, stored), c.lanes);
-        x = pair_up(e, c.b, x, second, c.lanes, both);
-      }
+      llvm::Value* step = e.add(share.first, step_of(e, c, turn, i));
+      llvm::Value* x = load_step(e, c, c.b, source(e, c, share, turn, i), step,
+                                 e.i64(next.step / 2), c.lanes);
       llvm::Value* to = e.add(e.mul(turn, next.pace * c.lanes), i * c.lanes);
       e.store(x, e.at(share.place, to, panel), panel, c.lanes);
     }

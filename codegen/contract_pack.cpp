@@ -36,6 +36,16 @@ int power_of_two(std::int64_t x) {
   return p;
 }
 
+// Of the pair of step k the second exists; null: always.
+llvm::Value* whole_pair(Emitter& e, const Contraction& c, llvm::Value* k) {
+  return c.k.extent % 2 == 0 ? nullptr : e.ir.CreateICmpNE(k, e.i64(c.k.extent / 2));
+}
+llvm::Value* second_of(Emitter& e, const Operand& operand, llvm::Value* first, llvm::Value* apart,
+                       llvm::Value* both) {
+  if (both != nullptr) apart = e.ir.CreateSelect(both, apart, e.i64(0));
+  return e.at(first, apart, stored_dtype(e, operand));
+}
+
 // One function's worth of packing; `size` positions a panel.
 class Packer {
  public:
@@ -121,21 +131,9 @@ class Packer {
         level_offset(e_, along_k_, e_.min(e_.add(first, 1), e_.i64(c_.k.extent - 1))), offset);
     body(k, e_.add(k, 1), offset, 0);
   }
-  // Of the pair of step k the second exists; null: always.
-  llvm::Value* whole_pair(llvm::Value* k) {
-    return c_.k.extent % 2 == 0 ? nullptr : e_.ir.CreateICmpNE(k, e_.i64(c_.k.extent / 2));
-  }
-  // One step of k at `lanes` neighbouring positions, as panels hold it; beyond a mask anything.
+  // Beyond a mask anything.
   llvm::Value* load(llvm::Value* from, llvm::Value* k, int lanes, llvm::Value* mask) {
-    llvm::Value* first = load_operand(e_, operand_, from, lanes, mask);
-    if (!c_.pairs) return first;
-    llvm::Value* both = whole_pair(k);
-    llvm::Value* second = load_operand(e_, operand_, second_of(from, both), lanes, mask);
-    return pair_up(e_, operand_, first, second, lanes, both);
-  }
-  llvm::Value* second_of(llvm::Value* first, llvm::Value* both) {
-    llvm::Value* next = both == nullptr ? next_ : e_.ir.CreateSelect(both, next_, e_.i64(0));
-    return e_.at(first, next, stored_);
+    return load_step(e_, c_, operand_, from, k, next_, lanes, mask);
   }
   // Each vector of a panel is contiguous in memory.
   bool side_by_side() const {
@@ -264,9 +262,9 @@ class Packer {
         llvm::Value* from = e_.at(source_, e_.mul(k, stride), stored_);
         llvm::Value* x = gather_operand(e_, operand_, from, offsets, count);
         if (c_.pairs) {
-          llvm::Value* both = whole_pair(k);
-          llvm::Value* second =
-              gather_operand(e_, operand_, second_of(from, both), offsets, count);
+          llvm::Value* both = whole_pair(e_, c_, k);
+          llvm::Value* second = gather_operand(
+              e_, operand_, second_of(e_, operand_, from, next_, both), offsets, count);
           x = pair_up(e_, operand_, x, second, count, both);
         }
         e_.store(x, target(p, k, first), c_.panel_dtype(), count);
@@ -299,6 +297,17 @@ DType stored_dtype(const Emitter& e, const Operand& operand) {
 llvm::Value* load_operand(Emitter& e, const Operand& operand, llvm::Value* address, int lanes,
                           llvm::Value* mask) {
   return cast_up(e, operand, e.load(address, stored_dtype(e, operand), lanes, mask), lanes);
+}
+
+llvm::Value* load_step(Emitter& e, const Contraction& c, const Operand& operand,
+                       llvm::Value* address, llvm::Value* k, llvm::Value* apart, int lanes,
+                       llvm::Value* mask) {
+  llvm::Value* first = load_operand(e, operand, address, lanes, mask);
+  if (!c.pairs) return first;
+  llvm::Value* both = whole_pair(e, c, k);
+  llvm::Value* second =
+      load_operand(e, operand, second_of(e, operand, address, apart, both), lanes, mask);
+  return pair_up(e, operand, first, second, lanes, both);
 }
 
 llvm::Value* gather_operand(Emitter& e, const Operand& operand, llvm::Value* base,

@@ -51,7 +51,7 @@ std::int64_t nearest(const Emitter& e, const AxisRole& role, int buffer) {
 
 // Work of the register tile that suits m × n × k best, in vector instructions a k: accumulators,
 // plus what loading a row or a vector costs beside them (twice as much for a panel of b that the L1
-// does not hold), plus a call; last rows that overlap others cost a little more. Fewer than 8
+// does not hold), plus a call; last rows that are fewer cost a little more. Fewer than 8
 // chains cannot hide the latency of an fma, and fewer than 12 seldom do. `along_m`: a is read along its
 // columns, a line of it for every step of k, so that a tile of more rows reads fewer lines of a and b.
 struct Tile {
@@ -88,11 +88,6 @@ Tile best_tile(const Target& target, int lanes, std::int64_t m, std::int64_t n, 
       if (best.cost < 0 || cost < best.cost) best = {rows, vectors, cost};
     }
   return best;
-}
-
-// A role's positions p … p + count − 1 with p a multiple of count lie at one stride.
-bool even(const std::vector<Level>& levels, std::int64_t count) {
-  return levels.size() == 1 || levels.back().extent % count == 0;
 }
 
 // Whether so many lines, `stride` bytes apart, push each other out of the L2 while as many are
@@ -267,7 +262,8 @@ void choose_blocks(const Emitter& e, Contraction& c) {
 
   // Where strides are constant, rows of a are read in place: broadcasts do not care how far apart
   // they lie; pairs must be neighbours. The last rows may then overlap those before
-  // them (Product::tile). b must be packed to be streamed, but for a few rows.
+  // them (Product::tile). b must be packed to be streamed, but for a few rows and where its steps
+  // are so few lines apart that panels do not lie much farther apart than packed.
   const std::vector<Level> b_lies = levels_of(e, c.n, c.b.buffer);
   const bool as_is = c.a.casts.empty() && !c.a.rounds &&
                      (c.pairs ? a_along.back().stride == 1 && c.k.extent % 2 == 0
@@ -275,7 +271,6 @@ void choose_blocks(const Emitter& e, Contraction& c) {
   c.direct_a = as_is && a_along.size() == 1 &&
                (a_lies.size() == 1 || (m % c.rows == 0 && even(a_lies, c.rows)));
   if (clash || far_apart(e.target, c, a_along.back().stride * a_bytes)) c.direct_a = false;
-  // So is one whose rows are few lines each: its panels do not lie much farther apart than packed.
   const std::vector<Level> b_along = levels_of(e, c.k, c.b.buffer);
   const bool narrow = b_along.back().stride * size <= 512;
   c.direct_b = (narrow || parts(m, c.rows) <= turns_in_place(e.target, m)) &&
@@ -317,6 +312,10 @@ std::vector<Level> levels_of(const Emitter& e, const AxisRole& role, int buffer)
   }
   if (out.empty()) out.push_back({1, 1});
   return out;
+}
+
+bool even(const std::vector<Level>& levels, std::int64_t count) {
+  return levels.size() == 1 || levels.back().extent % count == 0;
 }
 
 Contraction plan_contraction(const Emitter& e) {

@@ -103,6 +103,8 @@ class Emitter {
                llvm::Value* mask = nullptr);
   // Asks for the cache line at an address, which need not exist. near: into the L1, else the L2.
   void prefetch(llvm::Value* address, bool write = false, bool near = true);
+  // The same for a line every 64 bytes from an address on.
+  void prefetch_run(llvm::Value* address, std::int64_t bytes, bool write, bool near);
   // A read-only table in the module.
   llvm::Value* table(std::span<const std::int64_t> values, std::string_view name);
   // Uninitialised space in the frame of the current function, 64-byte aligned.

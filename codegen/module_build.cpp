@@ -184,6 +184,9 @@ void Emitter::prefetch(llvm::Value* address, bool write, bool near) {
   ir.CreateIntrinsic(llvm::Intrinsic::prefetch, {ptr()},
                      {address, ir.getInt32(write), ir.getInt32(near ? 3 : 2), ir.getInt32(1)});
 }
+void Emitter::prefetch_run(llvm::Value* address, std::int64_t bytes, bool write, bool near) {
+  for (std::int64_t b = 0; b < bytes; b += 64) prefetch(at_byte(address, b), write, near);
+}
 
 llvm::Value* Emitter::table(std::span<const std::int64_t> values, std::string_view name) {
   llvm::Constant* data = llvm::ConstantDataArray::get(

@@ -31,10 +31,9 @@ Index draw_index(Emitter& e, const Point& point, ValueId v) {
 
 void prefetch_run(Emitter& e, int buffer, const Point& first, std::int64_t count, bool near) {
   const DType dtype = e.buffer_type(buffer).dtype;
-  const std::int64_t line = 64 / bytes(dtype);
   llvm::Value* offset = every_lane(e, buffer_offset(e, buffer, first.index, 1), 1);
-  for (std::int64_t i = 0; i < count; i += line)
-    e.prefetch(e.at(e.buffer(buffer), e.add(offset, i), dtype), buffer >= e.argument_count(), near);
+  e.prefetch_run(e.at(e.buffer(buffer), offset, dtype), count * bytes(dtype),
+                 buffer >= e.argument_count(), near);
 }
 
 Point make_point(const Emitter& e, int lanes) {
