@@ -210,18 +210,28 @@ class Checker {
     return op.code == Opcode::concat_ || op.code == Opcode::flat_ ||
            (kind == Kind::view && op.code != Opcode::expand_ && op.operands.size() == 1);
   }
-  // A value is needed until its last reader; what only looks at it is needed through it.
+  static bool is_view(const Op& op) {
+    return moves_nothing(op) && op.code != Opcode::concat_ && op.code != Opcode::flat_;
+  }
+  // A value is needed until its last reader, and a view of it, which may be less, until its own. What
+  // is joined is needed as long as the whole is, or any view of that.
   void readers() {
     last_.assign(f_.values.size(), -1);
     returned_.assign(f_.values.size(), 0);
-    for (ValueId v : f_.body().results) last_[v.index] = forever, returned_[v.index] = 1;
+    views_.assign(f_.values.size(), {});
+    std::vector<std::int64_t> seen(f_.values.size(), -1);  // by views, too
+    for (ValueId v : f_.body().results)
+      last_[v.index] = seen[v.index] = forever, returned_[v.index] = 1;
     const std::vector<OpId>& ops = f_.body().ops;
     for (std::size_t t = ops.size(); t-- > 0;) {
       const Op& op = f_.op(ops[t]);
-      std::int64_t need = static_cast<std::int64_t>(t);
-      if (moves_nothing(op)) need = last_[op.results[0].index];
+      const bool view = is_view(op);
+      const std::int64_t need =
+          moves_nothing(op) ? seen[op.results[0].index] : static_cast<std::int64_t>(t);
       for (ValueId v : op.operands) {
-        last_[v.index] = std::max(last_[v.index], need);
+        seen[v.index] = std::max(seen[v.index], need);
+        if (!view) last_[v.index] = std::max(last_[v.index], need);
+        if (view) views_[v.index].push_back(op.results[0]);
         if (moves_nothing(op)) returned_[v.index] |= returned_[op.results[0].index];
       }
     }
@@ -231,23 +241,31 @@ class Checker {
     std::vector<std::uint32_t> made;
     for (ValueId v : f_.body().arguments) made.push_back(v.index);
     for (OpId o : ops)
-      if (!moves_nothing(f_.op(o)))
+      if (!moves_nothing(f_.op(o)) || is_view(f_.op(o)))
         for (ValueId v : f_.op(o).results) made.push_back(v.index);
     Needed needed(extents_, made);
     std::vector<std::vector<std::uint32_t>> ends(ops.size());
-    const auto begin = [&](ValueId v, std::int64_t t) {
-      if (last_[v.index] <= t) return;
-      needed.set(v.index, true);
-      if (last_[v.index] != forever)
-        ends[static_cast<std::size_t>(last_[v.index])].push_back(v.index);
+    std::vector<ValueId> looking;
+    const auto begin = [&](ValueId made, std::int64_t t) {  // with the views of it
+      for (looking.push_back(made); !looking.empty();) {
+        const ValueId v = looking.back();
+        looking.pop_back();
+        looking.insert(looking.end(), views_[v.index].begin(), views_[v.index].end());
+        if (last_[v.index] <= t) continue;
+        needed.set(v.index, true);
+        if (last_[v.index] != forever)
+          ends[static_cast<std::size_t>(last_[v.index])].push_back(v.index);
+      }
     };
     for (ValueId v : f_.body().arguments) {
       needed.each_across(extents_[v.index], [&](std::uint32_t other) {
         if (!apart(extents_[v.index], extents_[other]))
           fault("arguments {} and {} overlap", show(v), show(ValueId{other}));
       });
-      begin(v, -1);
+      needed.set(v.index, true);
     }
+    for (ValueId v : f_.body().arguments) needed.set(v.index, false);
+    for (ValueId v : f_.body().arguments) begin(v, -1);
     for (std::size_t t = 0; t < ops.size(); ++t) {
       for (std::uint32_t v : ends[t]) needed.set(v, false);
       const Op& op = f_.op(ops[t]);
@@ -352,6 +370,7 @@ class Checker {
   BundleId bundle_;
   std::vector<Extent> extents_;     // by value
   std::vector<std::int64_t> last_;  // by value: the last operation that needs it
+  std::vector<std::vector<ValueId>> views_;
   std::vector<char> returned_;
   std::vector<std::string> faults_;
 };

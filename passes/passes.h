@@ -40,6 +40,15 @@ Program add_update(const Program& program);
 // as %squares and adds. passes/norm.cpp tells which.
 Program spread_norm(const Program& program);
 
+struct UpdateOptions {
+  std::int64_t least = std::int64_t{1} << 21;  // parameters that are worth it: their state fills a cache
+  std::int64_t large = std::int64_t{1} << 16;  // elements of a member that is a part by itself
+};
+// Where no gradient waits for the others (nothing clips), @update calls a function for each part of the
+// parameters instead of running over all of them, so that the plan can update a part as soon as its
+// gradient is there (passes/spread_update.cpp). The same program where that does not hold.
+Program spread_update(const Program& program, const UpdateOptions& options = {});
+
 // What the operands of contractions are rounded to.
 enum class Precision : std::uint8_t { f32, bf16 };
 

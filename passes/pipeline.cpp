@@ -62,7 +62,8 @@ bool has_scan(const Program& program) {
 // Bytes of activations once the passes behind `recompute` have run.
 std::int64_t planned_activations(const Program& program, const Pipeline& options) {
   const Program chunked = chunk(program, options.target, nullptr, options.chunks);
-  const Program planned = plan(group(chunked, options.target), options.target, options.entry);
+  const Program spread = spread_update(spread_norm(chunked), options.updates);
+  const Program planned = plan(group(spread, options.target), options.target, options.entry);
   return summarize_plan(planned, planned.find(options.entry))
       .bytes[static_cast<std::size_t>(Arena::activations)];
 }
@@ -130,6 +131,10 @@ Result<Program> run_pipeline(const Program& program, const Pipeline& options) {
   });
   if (trains && options.entry != "grad")
     then("norm", [](const Program& x) -> Result<Program> { return spread_norm(x); });
+  if (trains && options.entry == "step")
+    then("spread", [&](const Program& x) -> Result<Program> {
+      return spread_update(x, options.updates);
+    });
   then("group", [&](const Program& x) -> Result<Program> { return group(x, options.target); });
   if (options.until == Stage::grouped) return p;
 
@@ -155,6 +160,7 @@ const std::vector<PassInfo>& pass_list() {
       {"recompute", "compute every turn of a `repeat` again instead of keeping what it saves"},
       {"chunk", "run a loss over a large vocabulary in chunks of rows"},
       {"norm", "add up the gradient's norm where the gradients are made"},
+      {"spread", "update each part of the parameters by itself, as soon as its gradient is there"},
       {"group", "form kernels: launches of definitions shared by structure"},
       {"plan",
        "inline the calls of @step (or @grad, @eval, @loss), order, and place every value in "
@@ -181,6 +187,7 @@ Result<Program> run_pass(const Program& program, std::string_view pass, const Ta
     if (pass == "recompute") return recompute_turns(program, recomputable_turns(program));
     if (pass == "chunk") return chunk(program, target);
     if (pass == "norm") return spread_norm(program);
+    if (pass == "spread") return spread_update(program);
     if (pass == "group") return group(program, target);
     if (pass == "plan") {
       for (std::string_view entry : {"step", "grad", "eval", "loss"})

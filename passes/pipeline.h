@@ -19,6 +19,7 @@ struct Pipeline {
   ChunkOptions chunks;                    // of the loss
   Precision precision = Precision::f32;
   std::int64_t least_reads = fewest_reads;  // of a product that is rounded
+  UpdateOptions updates;                  // of parts of the parameters
   std::int64_t memory_budget = 0;         // bytes of activations of @step or @grad; 0: none
   bool verify = true;                     // after every pass, with the claims of what is fused
   std::vector<Remark>* remarks = nullptr; // what was decided and why

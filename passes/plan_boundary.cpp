@@ -42,7 +42,6 @@ void Layout::place_arguments() {
 void Layout::set_argument(ValueId v, const Spot& s) {
   spots_[v.index] = s;
   buffers_[s.buffer].arguments = true;
-  argument_list_.push_back(v);
 }
 
 Arena Layout::state_arena(std::string_view name, const Type& type) const {
@@ -65,7 +64,7 @@ void Layout::known_places() {
       const Spot& x = spots_[op.operands[0].index];
       Spot y;
       if (x.valid() && view_spot(f_, op, x, y)) spots_[op.results[0].index] = y;
-    } else if (op.code == Opcode::flat_ && !op.operands.empty()) {
+    } else if (is_join(op.code) && !op.operands.empty()) {
       const Spot& first = spots_[op.operands[0].index];
       if (!first.valid()) continue;
       const Spot whole = dense(f_, f_.type(op.results[0]), first.buffer, first.offset);
@@ -108,18 +107,58 @@ bool Layout::bring_result(ValueId v, const Spot& target) {
   return (!buffers_[target.buffer].arguments || overwrites_safely(v, target)) && bring(v, target);
 }
 
+void Layout::find_reads() {
+  reads_.resize(buffers_.size());
+  const auto note = [&](ValueId v, std::int64_t time) {
+    const Spot& s = spots_[v.index];
+    if (!s.valid() || !buffers_[s.buffer].arguments || bytes_of(v) == 0) return;
+    const Type& type = f_.type(v);
+    std::int64_t far = 1;
+    for (int i = 0; i < type.axes.size(); ++i)
+      far += s.strides[static_cast<std::size_t>(i)] * (f_.extent(type.axes[i]) - 1);
+    reads_[s.buffer].push_back({s.offset, s.offset + far * bytes(type.dtype), time, 0});
+  };
+  for (OpId id : f_.body().ops) {
+    const Op& op = f_.op(id);
+    if (!alive_[id.index] || stays_[id.index]) continue;
+    if (is_static_view(op) && spots_[op.results[0].index].valid()) continue;
+    // What a join or a view copies is read no later than what it makes.
+    const bool copies = is_join(op.code) || is_static_view(op);
+    for (ValueId v : op.operands)
+      note(v, copies ? last_use_[op.results[0].index] : position_[id.index]);
+  }
+  for (ValueId v : f_.body().results) note(v, at_end);
+  for (std::vector<Read>& list : reads_) {
+    std::sort(list.begin(), list.end(),
+              [](const Read& a, const Read& b) { return a.begin < b.begin; });
+    std::int64_t reach = 0;
+    for (Read& r : list) r.reach = reach = std::max(reach, r.end);
+  }
+}
+
+bool Layout::read_behind(std::int64_t time, std::uint32_t buffer, std::int64_t begin,
+                         std::int64_t end) const {
+  const std::vector<Read>& list = reads_[buffer];
+  auto r = std::partition_point(list.begin(), list.end(),
+                                [&](const Read& x) { return x.begin < end; });
+  while (r != list.begin() && (--r)->reach > begin)
+    if (r->end > begin && r->time > time) return true;
+  return false;
+}
+
 bool Layout::overwrites_safely(ValueId v, const Spot& target) const {
   const OpId def = f_.value(root(v)).def;
-  if (!def.valid() || f_.op(def).code != Opcode::launch_) return false;
+  if (!def.valid()) return false;
   const Op& launch = f_.op(def);
-  const std::int64_t now = position_[def.index];
-  const std::int64_t begin = target.offset, end = begin + bytes_of(v);
-  for (ValueId a : argument_list_) {
-    const Spot& s = spots_[a.index];
-    const bool apart =
-        s.buffer != target.buffer || s.offset >= end || s.offset + bytes_of(a) <= begin;
-    if (!apart && last_use_[a.index] > now) return false;
+  if (root(v) == v && is_join(launch.code)) {
+    const std::vector<Spot> parts = parts_of(program_, f_, launch, target);
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      if (!overwrites_safely(launch.operands[i], parts[i])) return false;
+    return true;
   }
+  if (launch.code != Opcode::launch_) return false;
+  const std::int64_t now = position_[def.index];
+  if (read_behind(now, target.buffer, target.offset, target.offset + bytes_of(v))) return false;
   if (root(v) != v) return false;
   const std::size_t r = result_index(launch, v);
   for (std::size_t i = 0; i < launch.operands.size(); ++i) {

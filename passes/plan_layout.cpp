@@ -7,6 +7,7 @@ void Layout::run() {
   liveness();
   place_arguments();
   known_places();
+  find_reads();
   place_results();
   for (std::size_t t = f_.body().ops.size(); t-- > 0;)
     if (alive_[op_at(t).index]) place(static_cast<std::int64_t>(t));

@@ -40,6 +40,10 @@ class Layout {
     std::size_t result;
     Spot target;
   };
+  struct Read {  // of bytes of a buffer that holds arguments
+    std::int64_t begin, end, time;
+    std::int64_t reach;  // the greatest end up to here
+  };
   static bool is_join(Opcode c) { return c == Opcode::concat_ || c == Opcode::flat_; }
   OpId op_at(std::size_t t) const { return f_.body().ops[t]; }
   std::string_view text(NameId n) const { return program_.text(n); }
@@ -71,6 +75,10 @@ class Layout {
   // until then.
   bool bring_result(ValueId v, const Spot& target);
   bool overwrites_safely(ValueId v, const Spot& target) const;
+  // Which bytes of arguments are read when, through whatever views.
+  void find_reads();
+  bool read_behind(std::int64_t time, std::uint32_t buffer, std::int64_t begin,
+                   std::int64_t end) const;
   static std::size_t result_index(const Op& op, ValueId v) {
     return static_cast<std::size_t>(std::find(op.results.begin(), op.results.end(), v) -
                                     op.results.begin());
@@ -129,7 +137,7 @@ class Layout {
   std::vector<std::vector<Part>> parts_;  // by operation
   std::vector<Buffer> buffers_;
   std::array<std::uint32_t, arena_count> of_arena_{};
-  std::vector<ValueId> argument_list_;
+  std::vector<std::vector<Read>> reads_;  // by buffer, by begin
   BundleId parameters_;
   std::int64_t inputs_ = 0, outputs_ = 0;
   std::vector<Late> late_;

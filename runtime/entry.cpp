@@ -116,7 +116,7 @@ Result<std::unique_ptr<Session>> Session::open(const Program& program, const Opt
 }
 
 Pipeline Session::pipeline(std::string_view entry) const {
-  return {.target = options_.target, .entry = entry, .fuse = options_.fuse, .chunks = options_.chunks, .precision = options_.precision, .memory_budget = options_.memory_budget};
+  return {.target = options_.target, .entry = entry, .fuse = options_.fuse, .chunks = options_.chunks, .precision = options_.precision, .updates = options_.updates, .memory_budget = options_.memory_budget};
 }
 
 Result<Done> Session::allocate(std::int64_t activations) {
@@ -135,7 +135,8 @@ Result<Done> Session::allocate(std::int64_t activations) {
   activation_bytes_ = activations;
   if (options_.train)
     for (Arena arena : {Arena::gradients, Arena::moment1, Arena::moment2})
-      if (Result<Done> r = add(arena, p); !r) return r;
+      if (arena != Arena::gradients || step_->summary().bytes[index(arena)] > 0)
+        if (Result<Done> r = add(arena, p); !r) return r;
   if (step_)
     if (Result<Done> r = add(Arena::rounded, step_->summary().bytes[index(Arena::rounded)]); !r) return r;
   return Done{};
@@ -185,5 +186,6 @@ std::span<float> Session::parameters() {
 }
 std::span<float> Session::fixed() const { return floats(bases_[index(Arena::fixed)], program_, fixed_bundle_); }
 std::span<float> Session::gradients() const { return floats(bases_[index(Arena::gradients)], program_, bundle_); }
+std::span<float> Session::moment() const { return floats(bases_[index(Arena::moment1)], program_, bundle_); }
 
 }  // namespace gradc

@@ -59,6 +59,7 @@ class Session {
     bool eval = true;               // @eval
     FuseOptions fuse{};             // what is not fused
     ChunkOptions chunks{};          // of the loss
+    UpdateOptions updates{};        // of parts of the parameters
     Precision precision = Precision::f32;
     std::string cache{};            // directory of compiled kernels; empty: none
     std::int64_t memory_budget = 0; // bytes of @step's activations; 0: none
@@ -75,7 +76,9 @@ class Session {
   const Program& program() const { return program_; }   // the frontend's
   std::span<float> parameters();
   std::span<float> fixed() const;
+  // Of the last step; empty where it updates each part of the parameters as soon as it has its gradient.
   std::span<float> gradients() const;
+  std::span<float> moment() const;                       // the first
   BundleId bundle() const { return bundle_; }            // @params; invalid without any
   BundleId fixed_bundle() const { return fixed_bundle_; }
   LoadReport report;

@@ -74,7 +74,11 @@ void sanity(Run& run, double loss) {
   for (const Input& i : p.inputs)
     if (p.text(i.name) == "token" && i.bounded) v = static_cast<double>(i.high);
   if (v > 1) fmt::print(stderr, "first loss {:.2f}, ln v = {:.2f}\n", loss, std::log(v));
-  const std::span<const float> g = run.session->gradients();
+  // Where no gradient is kept, the moment is a multiple of it after the first step.
+  const bool kept = !run.session->gradients().empty();
+  const std::span<const float> g = kept ? run.session->gradients() : run.session->moment();
+  const bool scaled = !kept && p.training.kind == Training::adamw;
+  const double unit = scaled ? 1 / (1 - p.training.beta1) : 1;
   struct Norm {
     std::string stored;
     double rms;
@@ -86,7 +90,7 @@ void sanity(Run& run, double loss) {
       const auto x = static_cast<double>(g[static_cast<std::size_t>(leaf.offset + i)]);
       sum += x * x;
     }
-    norms.push_back({leaf.stored, std::sqrt(sum)});
+    norms.push_back({leaf.stored, unit * std::sqrt(sum)});
   }
   std::vector<double> sorted;
   for (const Norm& n : norms)

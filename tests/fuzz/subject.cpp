@@ -81,12 +81,15 @@ class Examination {
     if (!check) return fail("interpreter", check.failure());
     if (!finite(check->before())) return;
     base_ = program;
-    // Chunks are for what is large; here half of the programs have some all the same.
+    // Chunks and updates by part are for what is large; here half of the programs have some all the
+    // same.
     const ChunkOptions small{.rows = random_.between(1, 4), .least = 6, .most_chunks = 8};
+    const UpdateOptions tiny{.least = 1, .large = random_.between(1, 40)};
     Pipeline pipeline{.target = host_target(),
                       .chunks = random_.chance(0.5) ? small : ChunkOptions{},
                       .precision = q_.bf16 ? Precision::bf16 : Precision::f32,
                       .least_reads = 1,
+                      .updates = random_.chance(0.5) ? tiny : UpdateOptions{},
                       .after = [&](std::string_view pass, const Program& p) {
                         passes_.emplace_back(pass);
                         if (pass == "precision")

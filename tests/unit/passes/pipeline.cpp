@@ -49,7 +49,7 @@ TEST_CASE("the passes in order, up to each stage") {
         Names{"simplify", "fuse", "differentiate", "update", "simplify"});
   CHECK(passes_until(Stage::plan, "step") == Names{"simplify", "fuse", "differentiate", "update",
                                                    "simplify", "unfuse", "simplify", "chunk",
-                                                   "norm", "group", "plan"});
+                                                   "norm", "spread", "group", "plan"});
   CHECK(passes_until(Stage::plan, "grad") == Names{"simplify", "fuse", "differentiate", "simplify",
                                                    "unfuse", "simplify", "chunk", "group", "plan"});
   CHECK(passes_until(Stage::plan, "eval") ==

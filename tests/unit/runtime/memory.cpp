@@ -14,7 +14,7 @@
 namespace gradc {
 namespace {
 
-Model gpt() {
+Model gpt(double clip) {
   Sources sources;
   const std::string path = "frontend/models/gpt.grad";
   const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
@@ -26,6 +26,7 @@ Model gpt() {
             {.set = {{"layers", "4"}, {"d", "32"}, {"h", "2"}, {"v", "131"}, {"t", "24"}, {"b", "3"}},
              .values = {"loss"}});
   REQUIRE(model.ok());
+  model->program.training.clip = clip;
   return *model;
 }
 
@@ -34,8 +35,8 @@ struct Ran {
   std::vector<float> losses, parameters;
   std::int64_t activations = 0;
 };
-Ran train(const Session::Options& options, int steps, double rate = 1e-2) {
-  const Model model = gpt();
+Ran train(const Session::Options& options, int steps, double rate = 1e-2, double clip = 1) {
+  const Model model = gpt(clip);
   Result<std::unique_ptr<Session>> opened = Session::open(model.program, options);
   REQUIRE(opened.ok());
   Session& s = **opened;
@@ -111,6 +112,28 @@ TEST_CASE("memory: bf16 has the same bits for any threads and memory, near those
   const Ran cut = train(options, 20, 1e-3);
   CHECK(same_bits(cut.losses, half.losses));
   CHECK(same_bits(cut.parameters, half.parameters));
+}
+
+TEST_CASE("memory: parameters updated part by part have the bits of those updated at the end") {
+  for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    Session::Options options{.target = host_target(), .threads = 2, .precision = precision};
+    const Ran whole = train(options, 3, 1e-2, 0);
+    options.updates = {.least = 1, .large = 1024};
+    options.chunks = {.rows = 20, .least = 1024};
+    const Ran chunked = train(options, 3, 1e-2, 0);
+    options.chunks = {};
+    setenv("GRADC_POISON", "1", 1);
+    const Ran parts = train(options, 3, 1e-2, 0);
+    unsetenv("GRADC_POISON");
+    CHECK(same_bits(parts.losses, whole.losses));
+    CHECK(same_bits(parts.parameters, whole.parameters));
+    options.threads = 3;
+    options.memory_budget = parts.activations * 8 / 10;
+    const Ran cut = train(options, 3, 1e-2, 0);
+    CHECK(cut.activations <= options.memory_budget);
+    CHECK(same_bits(cut.parameters, whole.parameters));
+    CHECK(chunked.losses[0] == whole.losses[0]);
+  }
 }
 
 TEST_CASE("poison: a step that reads nothing stale keeps its bits") {
