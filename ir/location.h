@@ -2,8 +2,10 @@
 // interned in the program, survive every pass, and are united when operations are.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "ir/ids.h"
@@ -17,6 +19,10 @@ struct SourcePos {
 };
 
 enum class Role : std::uint8_t { forward, gradient, update };
+constexpr std::string_view name(Role role) {
+  constexpr std::array<std::string_view, 3> names{"forward", "gradient", "update"};
+  return names[static_cast<std::size_t>(role)];
+}
 
 struct Location {
   Role role = Role::forward;

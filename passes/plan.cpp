@@ -1,6 +1,6 @@
 // Plans the memory of one entry function: inlines its calls (turns too, those of scans by
-// passes/plan_turns.cpp), keeps the order of its launches but for updates of parameters
-// (passes/plan_order.cpp), drops dead ones, and gives every value a place, so that a step allocates
+// passes/plan_turns.cpp), keeps the order of its launches but for what passes/plan_order.cpp
+// moves, drops dead ones, and gives every value a place, so that a step allocates
 // nothing.
 //
 // 1. Places that callers know come first (passes/plan_boundary.cpp): parameters, moments and
@@ -93,7 +93,7 @@ Function inline_calls(Program& program, std::string_view entry) {
 
 Program plan(const Program& program, const Target&, std::string_view entry) {
   Program out = program;
-  const Function flat = planning::advance_updates(out, planning::inline_calls(out, entry));
+  const Function flat = planning::order_launches(out, planning::inline_calls(out, entry));
   Function placed = planning::lay_out(out, flat);
   // Behind its kernels, copies too, so that the text has definitions first.
   out.function(out.find(entry)).name = {};

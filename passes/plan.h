@@ -95,8 +95,9 @@ void inline_operation(const Program& program, const Function& f, OpId op, Builde
 ValueId under_axes(Builder& to, ValueId v, const AxisList& axes);
 void inline_turns(const Program& program, const Function& f, const Op& scan, Builder& to,
                   Cloner& copy);
-// The function with its updates of parts of the parameters where their gradients are made.
-Function advance_updates(Program& program, const Function& flat);
+// The function with its updates of parts of the parameters where their gradients are made, and what
+// is large and waits long made late.
+Function order_launches(Program& program, const Function& flat);
 // The planned function; appends copy kernels to `program`.
 Function lay_out(Program& program, const Function& flat);
 

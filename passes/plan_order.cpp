@@ -1,6 +1,7 @@
-// The one change that the planner makes to the order of launches: what updates a part of the
-// parameters (spread_update.cpp) moves up to where its gradient is made and nobody reads the old
-// values any more.
+// What the planner changes in the order of launches, where parameters are updated part by part
+// (spread_update.cpp). An update moves up to where its gradient is made and nobody reads the old
+// values any more. And what is much larger than what it is made of, and waits long for its first
+// reader, is made when that comes: the logits' part of a tied table's gradient.
 #include <algorithm>
 
 #include "passes/plan.h"
@@ -11,15 +12,16 @@ namespace {
 bool is_join(const Op& op) { return op.code == Opcode::concat_ || op.code == Opcode::flat_; }
 bool passes_on(const Op& op) { return is_join(op) || is_static_view(op); }
 
-class Advance {
+class Order {
  public:
-  Advance(Program& program, const Function& f, Function& out)
+  Order(Program& program, const Function& f, Function& out)
       : program_(program),
         f_(f),
         to_(program, out),
         copy_(f, to_),
         updates_(f.ops.size(), 0),
         emitted_(f.ops.size(), 0),
+        time_(f.ops.size(), 0),
         made_(f.values.size(), -1),
         read_(f.values.size(), -1) {}
 
@@ -27,13 +29,15 @@ class Advance {
   bool run() {
     find_updates();
     if (moved_.empty()) return false;
+    const std::vector<std::vector<OpId>> ahead = find_late();
     find_times();
     std::vector<std::vector<OpId>> behind(f_.body().ops.size() + 1);  // by position + 1
     for (const Moved& m : moved_) behind[static_cast<std::size_t>(ready(m) + 1)].push_back(m.op);
     copy_.arguments();
     for (OpId o : behind[0]) emit(o);
     for (std::size_t t = 0; t < f_.body().ops.size(); ++t) {
-      if (const OpId o = f_.body().ops[t]; !updates_[o.index]) emit(o);
+      for (OpId o : ahead[t]) emit(o);
+      if (const OpId o = f_.body().ops[t]; !updates_[o.index] && time_[o.index] == at(t)) emit(o);
       for (OpId o : behind[t + 1]) emit(o);
     }
     std::vector<ValueId> results;
@@ -79,13 +83,61 @@ class Advance {
       }
   }
 
+  static std::int64_t at(std::size_t t) { return static_cast<std::int64_t>(t); }
+
+  // Sets time_, the position at which each operation runs, and gives by position what runs ahead of
+  // it instead of where it stands.
+  std::vector<std::vector<OpId>> find_late() {
+    const std::vector<OpId>& ops = f_.body().ops;
+    std::vector<std::int64_t> first(f_.values.size(), INT64_MAX), last(f_.values.size(), -1);
+    for (ValueId v : f_.body().results) first[v.index] = last[v.index] = at(ops.size());
+    for (std::size_t t = ops.size(); t-- > 0;) {
+      const Op& op = f_.op(ops[t]);
+      time_[ops[t].index] = at(t);
+      const ValueId r = op.results[0];
+      for (ValueId v : op.operands) {
+        // An update comes at once, wherever it stands here.
+        const bool soon = updates_[ops[t].index];
+        first[v.index] = std::min(first[v.index], soon ? -1 : passes_on(op) ? first[r.index] : at(t));
+        last[v.index] = std::max(last[v.index], soon ? -1 : passes_on(op) ? last[r.index] : at(t));
+      }
+    }
+    std::vector<std::vector<OpId>> ahead(ops.size());
+    for (std::size_t t = 0; t < ops.size(); ++t) {
+      const Op& op = f_.op(ops[t]);
+      if (op.code != Opcode::launch_) continue;
+      std::int64_t reader = at(ops.size());
+      for (ValueId v : op.results) reader = std::min(reader, first[v.index]);
+      if (reader - at(t) < long_after || reader == at(ops.size())) continue;
+      std::int64_t held = 0, made = 0;
+      for (ValueId v : op.results) made += bytes_of(v);
+      for (ValueId v : op.operands) held += held_until(v, reader, last);
+      if (made < worth || held > made / 2) continue;
+      time_[ops[t].index] = reader;
+      ahead[static_cast<std::size_t>(reader)].push_back(ops[t]);
+    }
+    return ahead;
+  }
+  std::int64_t bytes_of(ValueId v) const {
+    return f_.elements(f_.type(v)) * bytes(f_.type(v).dtype);
+  }
+  // Bytes below a value that somebody else would no longer need at that time.
+  std::int64_t held_until(ValueId v, std::int64_t time, const std::vector<std::int64_t>& last) const {
+    const Op* def = f_.definition(v);
+    if (def == nullptr || last[v.index] >= time) return 0;
+    if (!passes_on(*def)) return bytes_of(v);
+    std::int64_t out = 0;
+    for (ValueId x : def->operands) out += held_until(x, time, last);
+    return out;
+  }
+
   // When each value is there, and when it is read for the last time by anything but an update. A
   // scalar can be made as early as what it is made of.
   void find_times() {
     const std::vector<OpId>& ops = f_.body().ops;
     for (std::size_t t = 0; t < ops.size(); ++t) {
       const Op& op = f_.op(ops[t]);
-      std::int64_t time = static_cast<std::int64_t>(t);
+      std::int64_t time = time_[ops[t].index];
       if (passes_on(op) || is_scalar(op)) {
         time = -1;
         for (ValueId v : op.operands) time = std::max(time, made_[v.index]);
@@ -96,7 +148,7 @@ class Advance {
       const Op& op = f_.op(ops[t]);
       if (updates_[ops[t].index]) continue;
       const std::int64_t time =
-          passes_on(op) ? read_[op.results[0].index] : static_cast<std::int64_t>(t);
+          passes_on(op) ? read_[op.results[0].index] : time_[ops[t].index];
       for (ValueId v : op.operands) read_[v.index] = std::max(read_[v.index], time);
     }
     for (const Group& g : f_.groups)
@@ -146,7 +198,11 @@ class Advance {
   const Function& f_;
   Builder to_;
   Cloner copy_;
+  static constexpr std::int64_t long_after = 32;  // operations: about a turn of a `repeat`
+  static constexpr std::int64_t worth = 4 << 20;  // bytes
+
   std::vector<char> updates_, emitted_;      // by operation
+  std::vector<std::int64_t> time_;
   std::vector<Moved> moved_;
   std::vector<std::int64_t> made_, read_;    // by value: positions, −1: before all
   std::vector<const Group*> groups_;         // of arguments
@@ -155,10 +211,10 @@ class Advance {
 
 }  // namespace
 
-Function advance_updates(Program& program, const Function& f) {
+Function order_launches(Program& program, const Function& f) {
   Function out;
   out.name = f.name;
-  return Advance(program, f, out).run() ? out : f;
+  return Order(program, f, out).run() ? out : f;
 }
 
 }  // namespace gradc::planning

@@ -33,7 +33,7 @@ double share_of_pairs(const Function& kernel) {
 
 struct Profile::Row {
   std::string name;
-  std::string_view family;
+  std::string_view family, role;                      // the role: of the first launch
   std::int64_t calls = 0;
   Cost cost;
   double roof = 0;                                    // seconds at the machine's rates
@@ -117,7 +117,7 @@ std::vector<Profile::Row> Profile::rows(const Roofline& machine) const {
       cost.flop *= static_cast<double>(l.tiles_computed) / static_cast<double>(l.tiles);
     r.name = l.name;
     r.family = name(kernel.family);
-    ++r.calls;
+    if (++r.calls == 1) r.role = gradc::name(program.location(f.op(id).loc).role);
     r.cost.flop += cost.flop;
     r.cost.bytes += cost.bytes;
     r.roof += machine.seconds(cost, share_of_pairs(kernel));
@@ -188,6 +188,7 @@ void Profile::json(JsonObject& to, const Roofline& machine) const {
     JsonObject k;
     k.add("kernel", r.name);
     k.add("family", r.family);
+    k.add("role", r.role);
     k.add("calls", r.calls);
     k.add("ms", rounded(r.seconds * 1e3, 10000));
     k.add("median_ms", rounded(r.median * 1e3, 10000));

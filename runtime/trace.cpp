@@ -11,15 +11,6 @@
 namespace gradc {
 namespace {
 
-std::string_view word(Role role) {
-  switch (role) {
-    case Role::forward: return "forward";
-    case Role::gradient: return "gradient";
-    case Role::update: return "update";
-  }
-  return "";
-}
-
 // `gpt.grad:9 gpt.grad:10`, each line once.
 std::string lines_of(const Program& p, LocId at) {
   std::string out;
@@ -61,7 +52,7 @@ std::string trace_text(Entry& entry) {
     if (op.code != Opcode::launch_) continue;
     const Step::Launch& l = step.launches()[n];
     const std::string where =
-        fmt::format("\"role\": \"{}\", \"lines\": {}", word(p.location(op.loc).role),
+        fmt::format("\"role\": \"{}\", \"lines\": {}", name(p.location(op.loc).role),
                     json_text(lines_of(p, op.loc)));
     for (int w = 0; w < step.workers(); ++w)
       for (std::size_t phase = 0; phase < step.moments(w, l).size(); ++phase) {

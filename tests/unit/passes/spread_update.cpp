@@ -192,6 +192,24 @@ TEST_CASE("spread update: updates stand behind their gradients, which need no ar
   CHECK(summarize_plan(deeper, deeper.find("step")).kernels == s.kernels);
 }
 
+TEST_CASE("spread update: a tied table's gradient from the logits is made when the embedding's is there") {
+  const Program before = step_of(
+      frontend("gpt", {{"layers", "3"}, {"d", "64"}, {"h", "2"}, {"v", "16384"}, {"t", "4"}, {"b", "2"}}),
+      no_clip);
+  const Program planned = check_spread(before, {.least = 1, .large = 1024});
+  const Function& f = planned.function(planned.find("step"));
+  std::size_t table = 0, products = 0;
+  for (OpId o : f.body().ops) {
+    if (f.op(o).code != Opcode::launch_ ||
+        planned.function(f.op(o).attr.callee).family != Family::contract)
+      continue;
+    ++products;
+    if (f.elements(f.type(f.op(o).results[0])) == 16384 * 64) table = products;
+  }
+  CHECK(products > 30);
+  CHECK(table == products);   // the last one, though the loss comes before all layers
+}
+
 TEST_CASE("spread update: the checker refuses an update ahead of a reader of the old parameters") {
   const Program before = step_of(frontend("gpt", small_gpt), no_clip);
   const Program planned = check_spread(before, {.least = 1, .large = 24});
