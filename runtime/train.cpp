@@ -207,8 +207,8 @@ bool log_validation(const Run& run, std::int64_t step, double loss) {
     return out(j.line() + "\n");
   }
   const auto width = std::to_string(run.steps).size();
-  return out(fmt::format("step {:>{}}/{} | validation {:.4f} | {:.3f} bits a byte | bigrams {:.4f}\n", step, width, run.steps,
-                         loss, loss / std::numbers::ln2, run.bigram));
+  return out(fmt::format("step {:>{}}/{} | validation {:.4f} (bigrams {:.4f}) | {:.3f} bits a byte\n", step, width, run.steps,
+                         loss, run.bigram, loss / std::numbers::ln2));
 }
 
 Result<int> loop(Run& run) {
