@@ -31,8 +31,7 @@ class Product {
 
  private:
   void products() {
-    const std::int64_t across = (c_.n.extent + c_.nc - 1) / c_.nc,
-                       down = (c_.m.extent + c_.mb - 1) / c_.mb;
+    const std::int64_t across = (c_.n.extent + c_.nc - 1) / c_.nc, down = c_.units_down();
     // What a worker has packed of b, by number: what it packed last, and what of the next it packed
     // meanwhile; and the slot of the first panel of what it packed last.
     llvm::Value* const nothing[] = {e_.i64(-1), e_.i64(-1), e_.i64(0)};
@@ -108,6 +107,16 @@ class Product {
     return e_.at(panels_b_, e_.mul(slot, c_.width * c_.kc), c_.dtype);
   }
 
+  // The rows of a unit: its share of the tiles.
+  std::pair<llvm::Value*, llvm::Value*> rows_of(llvm::Value* unit) {
+    const std::int64_t down = c_.units_down();
+    if (down == 1) return {e_.i64(0), e_.i64(c_.m.extent)};
+    const auto from = [&](llvm::Value* u) {
+      return e_.mul(e_.ir.CreateUDiv(e_.mul(u, c_.tiles_down()), e_.i64(down)), c_.rows);
+    };
+    return {from(unit), e_.min(from(e_.add(unit, 1)), e_.i64(c_.m.extent))};
+  }
+
   llvm::Value* batch_base(int buffer, llvm::Value* batch) {
     return e_.at(e_.buffer(buffer), level_offset(e_, levels_of(e_, c_.batch, buffer), batch),
                  e_.buffer_type(buffer).dtype);
@@ -122,13 +131,11 @@ class Product {
     a_ = batch_base(c_.a.buffer, batch);
     b_ = batch_base(c_.b.buffer, batch);
     out_ = batch_base(e_.argument_count() + c_.result, batch);
-    const auto range = [&](llvm::Value* number, std::int64_t of, std::int64_t extent) {
-      llvm::Value* from = extent <= of ? e_.i64(0) : e_.mul(number, of);
-      llvm::Value* to = extent <= of ? e_.i64(extent) : e_.min(e_.add(from, of), e_.i64(extent));
-      return std::pair(from, to);
-    };
-    const auto [i, i_end] = range(rows, c_.mb, c_.m.extent);
-    const auto [j, j_end] = range(columns, c_.nc, c_.n.extent);
+    const auto [i, i_end] = rows_of(rows);
+    llvm::Value* j = e_.mul(columns, c_.nc);
+    llvm::Value* j_end = c_.n.extent <= c_.nc
+                             ? static_cast<llvm::Value*>(e_.i64(c_.n.extent))
+                             : e_.min(e_.add(j, c_.nc), e_.i64(c_.n.extent));
     spreads_ = e_.ir.getFalse();
     if (c_.next.packs())  // the last rows may be too few tiles for all shares of a panel
       spreads_ = e_.ir.CreateAnd(packs_, e_.ir.CreateICmpSGE(e_.ir.CreateSub(i_end, i),

@@ -60,8 +60,8 @@ struct Contraction {
   int rows = 8, vectors = 3;
   std::int64_t width = 48;
   int last_rows = 0;  // of a microkernel of its own for the last rows; 0: these overlap or are padded
-  // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows × nc columns of one product,
-  // `grain` at a time, rows first; their partial sums and the packed columns of b are what a worker
+  // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows (at most: tiles are shared out
+  // evenly) × nc columns of one product, `grain` at a time, rows first; their partial sums and the packed columns of b are what a worker
   // holds.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
   bool direct_a = false, direct_b = false;  // read in place rather than packed
@@ -78,6 +78,8 @@ struct Contraction {
   std::int64_t elements_a_step() const { return pairs ? 2 : 1; }  // of k
   std::int64_t steps() const { return pairs ? (k.extent + 1) / 2 : k.extent; }
   std::int64_t last_steps() const { return steps() - (k_blocks - 1) * kc; }  // of the last block
+  std::int64_t tiles_down() const { return (m.extent + rows - 1) / rows; }
+  std::int64_t units_down() const { return m.extent <= mb ? 1 : (m.extent + mb - 1) / mb; }
   DType panel_dtype() const { return pairs ? DType::i32 : dtype; }
   std::int64_t products() const { return batch.extent * m.extent * n.extent * k.extent; }
 };

@@ -93,8 +93,8 @@ NextPanel plan_next_panel(const Emitter& e, const Contraction& c) {
   const std::vector<Level> n = levels_of(e, c.n, c.b.buffer), k = levels_of(e, c.k, c.b.buffer);
   if (c.direct_b || c.k.extent == 0) return next;
   // Of a single panel all rows are done before the next is wanted, of several those of a block.
-  const std::int64_t rows = c.nc <= c.width ? std::min(c.mb, c.m.extent)
-                                            : std::min({c.mc, c.mb, c.m.extent}),
+  const std::int64_t unit = std::min(c.tiles_down() / c.units_down() * c.rows, c.m.extent),
+                     rows = c.nc <= c.width ? unit : std::min(c.mc, unit),
                      tiles = std::max<std::int64_t>(1, rows / c.rows),
                      last = c.last_steps();
   next.step = k.back().stride * c.elements_a_step();
