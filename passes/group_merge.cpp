@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::size_t most_siblings = 8;  // readers of one value that are tried for a merger
 constexpr std::uint32_t farthest = 64;    // kernels between two that merge: what moves lives longer
+constexpr double long_row = 1 << 20;      // elements of a single row that all workers share
 
 }  // namespace
 
@@ -20,13 +21,17 @@ void Sweep::merge_readers(ValueId v) {
     for (std::size_t j = 0; j < i; ++j) {
       const std::uint32_t a = c_.find(readers[j]), b = c_.find(readers[i]);
       if (a == b) break;
-      double whole = 1;
-      for (AxisId x : c_.nodes[a].axes) whole *= static_cast<double>(f_.extent(x));
-      if (2 * size >= whole && can_merge(a, b)) {
+      if (2 * size >= size_of(c_.nodes[a]) && can_merge(a, b)) {
         merge(a, b);
         break;
       }
     }
+}
+
+double Sweep::size_of(const Node& n) const {
+  double size = 1;
+  for (AxisId x : n.axes) size *= static_cast<double>(f_.extent(x));
+  return size;
 }
 
 bool Sweep::can_merge(std::uint32_t first, std::uint32_t second) const {
@@ -35,7 +40,9 @@ bool Sweep::can_merge(std::uint32_t first, std::uint32_t second) const {
   if (!compatible(a, b) || a.ops.size() + b.ops.size() > most_ops ||
       b.inputs.size() > 4 * most_ops || first - second > farthest)
     return false;
-  const bool columns = a.family == Family::rows && !a.along && b.family != Family::map;
+  // What follows the sum of a whole cannot come in the pass that makes it.
+  const bool columns = a.family == Family::rows && !a.along &&
+                       (b.family != Family::map || same_set(a.axes, b.axes));
   for (const Node::Input& in : b.inputs) {
     const std::uint32_t n = c_.find(in.node);
     if (n == second || n > first) continue;
@@ -45,7 +52,7 @@ bool Sweep::can_merge(std::uint32_t first, std::uint32_t second) const {
   return true;
 }
 
-bool Sweep::compatible(const Node& a, const Node& b) {
+bool Sweep::compatible(const Node& a, const Node& b) const {
   if (a.family == Family::rows && b.family == Family::rows)
     return a.along == b.along && same_set(a.kept, b.kept) && same_set(a.reduced, b.reduced);
   const auto flat = [](const Node& n) {
@@ -55,6 +62,12 @@ bool Sweep::compatible(const Node& a, const Node& b) {
     return same_set(a.axes, b.axes) &&
            !(a.family == Family::contract && b.family == Family::contract);
   if (a.family == Family::rows && b.family == Family::map && same_set(a.kept, b.axes)) return true;
+  // The sum of a long whole, and what else passes over its elements.
+  const auto whole = [&](const Node& n) {
+    return n.family == Family::rows && n.kept.empty() && size_of(n) >= long_row;
+  };
+  if ((whole(a) && b.family == Family::map) || (a.family == Family::map && whole(b)))
+    return same_set(a.axes, b.axes);
   const auto row = [](const Node& n) { return n.family == Family::rows && n.along; };
   return ((row(a) && b.family == Family::map) || (a.family == Family::map && row(b))) &&
          same_set(a.axes, b.axes);

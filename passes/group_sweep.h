@@ -89,7 +89,8 @@ class Sweep {
   void merge_readers(ValueId v);
   bool can_merge(std::uint32_t first, std::uint32_t second) const;
   // What one kernel's form allows; `a` runs first.
-  static bool compatible(const Node& a, const Node& b);
+  bool compatible(const Node& a, const Node& b) const;
+  double size_of(const Node& n) const;  // elements of its axes
   void merge(std::uint32_t first, std::uint32_t second);
 
   // When all kernels are known: a reader joins the last kernel that it waits for, and a kernel

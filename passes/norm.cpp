@@ -10,7 +10,7 @@
 //   - one that is small, and no contraction's, is added to others of the same axes, those of as
 //     many turns of a `repeat` together as divide their number: so the kernels that do it are as
 //     many for any depth;
-//   - any other has a sum of its own.
+//   - any other has a sum of its own: if @grad itself makes it, in @update, which reads it anyway.
 //
 // A turn of a `repeat` has its vector once a call. The order of all additions follows from the
 // program. Nothing changes where @update has no such sum: members that do not clip, no @update.
@@ -93,6 +93,7 @@ class Spread {
     std::vector<std::size_t> all(norm.count);
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
     ask(grad, all);
+    grad_ = grad;
     const std::vector<FunctionId> order = reachable(p_, {grad});  // callees first
     for (std::size_t i = order.size(); i-- > 0;) ask_callees(order[i]);
     for (FunctionId f : order)
@@ -177,8 +178,9 @@ class Spread {
     Builder to(p_, made);
     Cloner copy(from, to);
     copy.arguments();
-    std::map<std::uint32_t, int> open;  // how often a value's squares are still asked for
-    for (std::size_t r : *wanted(id)) ++open[source(from, from.body().results[r]).index];
+    std::map<std::uint32_t, Asked> open;  // the results for which a value's squares are still asked
+    for (std::size_t r : *wanted(id))
+      open[source(from, from.body().results[r]).index].push_back(r);
     Squares squares;
     struct Few {
       std::vector<ValueId> squares;
@@ -191,11 +193,16 @@ class Spread {
     const auto take = [&](ValueId v, bool product) {
       const auto it = open.find(v.index);
       if (it == open.end()) return;
-      for (; it->second > 0; --it->second) {
+      for (const std::size_t r : it->second) {
         const ValueId x = copy(v);
         const AxisList axes = to.type(x).axes;  // types move as values are made
+        const bool large = made.elements(to.type(x)) > small;
+        if (large && !product && id == grad_) {
+          left_.push_back(r);
+          continue;
+        }
         const ValueId square = to.binary(Opcode::mul_, x, x);
-        if (product || made.elements(to.type(x)) > small)
+        if (product || large)
           add(squares, sum_of(to, square));
         else if (const OpId def = from.value(v).def;
                  def.valid() && from.op(def).code == Opcode::call_) {
@@ -207,6 +214,7 @@ class Spread {
           few[{UINT32_MAX, {axes.begin(), axes.end()}}].squares.push_back(square);
         }
       }
+      it->second.clear();
     };
     // A gradient may be an argument: in a product of two parameters it is the other one.
     for (ValueId v : from.body().arguments) take(v, false);
@@ -216,7 +224,7 @@ class Spread {
       if (op.code == Opcode::call_ && wanted(op.attr.callee) != nullptr) {
         call(from, op, to, copy, squares);
         for (std::size_t r : *wanted(op.attr.callee))
-          if (const auto it = open.find(op.results[r].index); it != open.end()) it->second = 0;
+          if (const auto it = open.find(op.results[r].index); it != open.end()) it->second.clear();
       } else {
         copy.clone(o);
       }
@@ -229,6 +237,11 @@ class Spread {
           all = to.binary(Opcode::add_, all, list.squares[k]);
         add(squares, sum_of(to, all));
       }
+    if (squares.parts.empty()) {  // the vector has one at least
+      const ValueId x = copy(from.body().results[left_.back()]);
+      left_.pop_back();
+      add(squares, sum_of(to, to.binary(Opcode::mul_, x, x)));
+    }
     std::vector<ValueId> results;
     for (ValueId v : from.body().results) results.push_back(copy(v));
     results.push_back(vector_of(to, squares));
@@ -293,9 +306,15 @@ class Spread {
     });
     for (OpId o : from.body().ops) {
       to.at = from.op(o).loc;
-      if (o == norm.sum)
-        copy.map(from.op(o).results[0], to.sum(squares, {part}));
-      else if (o != from.value(square).def || readers > 1)
+      if (o == norm.sum) {
+        ValueId all = to.sum(squares, {part});
+        for (const std::size_t r : left_) {
+          const ValueId x = copy(from.body().arguments[norm.first + r]);
+          const ValueId own = sum_of(to, to.binary(Opcode::mul_, x, x));
+          all = to.binary(Opcode::add_, all, own);
+        }
+        copy.map(from.op(o).results[0], all);
+      } else if (o != from.value(square).def || readers > 1)
         copy.clone(o);
     }
     std::vector<ValueId> results;
@@ -344,6 +363,8 @@ class Spread {
 
   Program& p_;
   std::map<std::uint32_t, Asked> asked_;  // by function: results whose squares all its calls want
+  FunctionId grad_;
+  Asked left_;  // results of @grad whose squares @update adds up
 };
 
 }  // namespace

@@ -56,7 +56,8 @@ class Order {
     std::vector<Stretch> replaces;
   };
 
-  // Launches all of whose results are parts of what replaces the parameters and their moments.
+  // Launches all of whose results are parts of what replaces the parameters and their moments, or
+  // scalars.
   void find_updates() {
     std::vector<int> readers(f_.values.size(), 0);
     for (OpId o : f_.body().ops)
@@ -76,8 +77,13 @@ class Order {
         at += n;
       }
     }
+    const auto is_number = [&](ValueId v) { return f_.type(v).axes.empty(); };
     for (OpId o : f_.body().ops)
-      if (!parts[o.index].empty() && parts[o.index].size() == f_.op(o).results.size()) {
+      if (const std::vector<ValueId>& results = f_.op(o).results;
+          !parts[o.index].empty() &&
+          parts[o.index].size() + static_cast<std::size_t>(std::count_if(
+                                      results.begin(), results.end(), is_number)) ==
+              results.size()) {
         updates_[o.index] = 1;
         moved_.push_back({o, std::move(parts[o.index])});
       }

@@ -28,6 +28,7 @@ class SpreadUpdate {
   // Whether something changed.
   bool run() {
     if (!find_groups() || !find_wide() || !find_constants()) return false;
+    find_sums();
     const std::vector<Part> parts = cut();
     if (parts.size() < 2) return false;
     rewrite(parts);
@@ -39,6 +40,7 @@ class SpreadUpdate {
   struct Part {
     std::size_t first = 0, count = 0;  // members of the groups, in order
     std::int64_t offset = 0, elements = 0;
+    std::string key;  // decisions(), and whether its gradient's squares are summed
     FunctionId update;
   };
 
@@ -173,41 +175,54 @@ class SpreadUpdate {
     return out;
   }
 
+  // Sums of squares of single gradients (norm.cpp): a part adds up those of its own as it reads them.
+  void find_sums() {
+    for (OpId o : f_.body().ops) {
+      const Op& sum = f_.op(o);
+      if (sum.code != Opcode::sum_ || !f_.type(sum.results[0]).axes.empty()) continue;
+      const Op* square = f_.definition(sum.operands[0]);
+      if (square == nullptr || square->code != Opcode::mul_ ||
+          square->operands[0] != square->operands[1])
+        continue;
+      const ValueId g = square->operands[0];
+      if (g.index >= g_->first.index && g.index < g_->first.index + g_->count)
+        sums_.emplace(g.index - g_->first.index, sum.results[0]);
+    }
+  }
+
   // ---- parts
 
   std::vector<Part> cut() {
     std::vector<Part> out;
     bool open = false;  // the last part is a stretch of small members
-    std::string of_last;
-    std::map<std::pair<std::int64_t, std::string>, std::vector<std::size_t>> alike;
     std::map<std::string, Constants> constants;
-    std::vector<std::string> keys;
     for (std::size_t i = 0; i < leaves_.size(); ++i) {
       const Constants all = constants_of(leaves_[i]);
-      std::string key = decisions(all);
-      const bool small = leaves_[i].elements < options_.large;
-      if (small && open && key == of_last) {
+      const bool small = leaves_[i].elements < options_.large, sums = !small && sums_.contains(i);
+      const std::string key = decisions(all) + (sums ? "+" : "");
+      if (small && open && key == out.back().key) {
         ++out.back().count;
         out.back().elements += leaves_[i].elements;
       } else {
-        out.push_back({i, 1, leaves_[i].offset, leaves_[i].elements, {}});
-        keys.push_back(key);
+        out.push_back({i, 1, leaves_[i].offset, leaves_[i].elements, key, {}});
         constants.try_emplace(key, all);
       }
       open = small;
-      of_last = std::move(key);
     }
-    for (std::size_t i = 0; i < out.size(); ++i) alike[{out[i].elements, keys[i]}].push_back(i);
-    for (const auto& [size_and_key, which] : alike) {
-      const FunctionId update =
-          part_function(size_and_key.first, constants.at(size_and_key.second));
-      for (std::size_t i : which) out[i].update = update;
+    std::map<std::pair<std::int64_t, std::string>, FunctionId> made;
+    for (Part& part : out) {
+      FunctionId& update = made[{part.elements, part.key}];
+      if (!update.valid())
+        update = part_function(part.elements, constants.at(part.key), sums(part));
+      part.update = update;
     }
     return out;
   }
+  static bool sums(const Part& part) { return part.key.ends_with('+'); }
 
-  // @update of `elements` parameters: (p, g, the states, numbers) -> what @update gives of each.
-  FunctionId part_function(std::int64_t elements, const Constants& constants) {
+  // @update of `elements` parameters: (p, g, the states, numbers) -> what @update gives of each, and
+  // the sum of squares of g.
+  FunctionId part_function(std::int64_t elements, const Constants& constants, bool sums) {
     Function made{.name = program_.intern(program_.unique_function_name("update.part"))};
     Builder to(program_, made);
     Cloner copy(f_, to);
@@ -244,6 +259,11 @@ class SpreadUpdate {
       results.push_back(copy(f_.body().results[i]));
       if (i < f_.result_names.size()) names.push_back(f_.result_names[i]);
     }
+    if (sums) {
+      const ValueId g = to.function().body().arguments[1];
+      results.push_back(to.sum(to.binary(Opcode::mul_, g, g), {n}));
+      if (!names.empty()) names.push_back(program_.intern("squares"));
+    }
     to.finish(results, names);
     program_.functions.push_back(std::move(made));
     return FunctionId{static_cast<std::uint32_t>(program_.functions.size() - 1)};
@@ -277,8 +297,24 @@ class SpreadUpdate {
     Builder to(program_, made);
     Cloner copy(f_, to);
     copy.arguments();
-    for (OpId o : f_.body().ops)
-      if (!wide(f_.op(o).results[0])) copy.clone(o);
+    // What the parts add up, and what is made of that, stands behind them.
+    std::vector<char> late(f_.values.size(), 0);
+    for (const Part& part : parts)
+      if (sums(part)) {
+        const ValueId sum = sums_.at(part.first);
+        late[sum.index] = late[f_.definition(sum)->operands[0].index] = 2;
+      }
+    const auto clone_narrow = [&](int when) {
+      for (OpId o : f_.body().ops) {
+        const Op& op = f_.op(o);
+        char& at = late[op.results[0].index];
+        if (wide(op.results[0]) || at == 2) continue;
+        for (ValueId v : op.operands)
+          if (late[v.index] != 0) at = 1;
+        if (at == when) copy.clone(o);
+      }
+    };
+    clone_narrow(0);
     to.at = f_.op(f_.body().ops.back()).loc;
     std::vector<std::vector<ValueId>> pieces(wide_results_.size());
     std::vector<AxisId> axes;
@@ -296,11 +332,14 @@ class SpreadUpdate {
       for (ValueId v : numbers_) operands.push_back(copy(v));
       std::vector<Type> types;
       for (ValueId v : wide_results_) types.push_back({f_.type(v).dtype, {n}});
+      if (sums(part)) types.push_back(f_.type(sums_.at(part.first)));
       const std::vector<ValueId> results =
           to.add_multi(Opcode::call_, operands, {.callee = part.update}, types);
-      for (std::size_t r = 0; r < results.size(); ++r) pieces[r].push_back(results[r]);
+      for (std::size_t r = 0; r < pieces.size(); ++r) pieces[r].push_back(results[r]);
+      if (sums(part)) copy.map(sums_.at(part.first), results.back());
       axes.push_back(n);
     }
+    clone_narrow(1);
     const AxisId whole = copy(n_);
     for (std::size_t r = 0; r < pieces.size(); ++r) {
       const ValueId v = wide_results_[r];
@@ -324,6 +363,7 @@ class SpreadUpdate {
   AxisId n_;                                       // all parameters
   std::vector<ValueId> states_, numbers_;          // arguments in n_; scalars that elements read
   std::vector<ValueId> wide_results_;
+  std::map<std::size_t, ValueId> sums_;            // by member: of its gradient's squares
 };
 
 }  // namespace

@@ -198,7 +198,21 @@ TEST_CASE("spread update: a tied table's gradient from the logits is made when t
       no_clip);
   const Program planned = check_spread(before, {.least = 1, .large = 1024});
   const Function& f = planned.function(planned.find("step"));
+  // And its squares are added up by the kernel that updates the table: nobody else reads all of it.
   std::size_t table = 0, products = 0;
+  int readers = 0, updating = 0;
+  for (OpId o : f.body().ops) {
+    const Op& op = f.op(o);
+    if (op.code != Opcode::launch_ || planned.text(f.value(op.results[0]).name) == "g.wte") continue;
+    const bool reads = std::any_of(op.operands.begin(), op.operands.end(), [&](ValueId v) {
+      return planned.text(f.value(planning::below_views(f, v)).name).starts_with("g.") &&
+             f.elements(f.type(v)) == 16384 * 64;
+    });
+    readers += reads;
+    updating += reads && updates(f, op) && f.type(op.results.back()).axes.empty();
+  }
+  CHECK(readers == 1);
+  CHECK(updating == 1);
   for (OpId o : f.body().ops) {
     if (f.op(o).code != Opcode::launch_ ||
         planned.function(f.op(o).attr.callee).family != Family::contract)

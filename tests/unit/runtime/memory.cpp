@@ -14,7 +14,7 @@
 namespace gradc {
 namespace {
 
-Model gpt(double clip) {
+Model gpt(double clip, int v) {
   Sources sources;
   const std::string path = "frontend/models/gpt.grad";
   const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
@@ -23,20 +23,20 @@ Model gpt(double clip) {
   REQUIRE(file.ok());
   Result<Model> model =
       lower(sources, **file,
-            {.set = {{"layers", "4"}, {"d", "32"}, {"h", "2"}, {"v", "131"}, {"t", "24"}, {"b", "3"}},
+            {.set = {{"layers", "4"}, {"d", "32"}, {"h", "2"}, {"v", std::to_string(v)}, {"t", "24"}, {"b", "3"}},
              .values = {"loss"}});
   REQUIRE(model.ok());
   model->program.training.clip = clip;
   return *model;
 }
 
-// Losses and parameters of some steps, and the bytes of activations.
+// Losses, norms and parameters of some steps, and the bytes of activations.
 struct Ran {
-  std::vector<float> losses, parameters;
+  std::vector<float> losses, norms, parameters;
   std::int64_t activations = 0;
 };
-Ran train(const Session::Options& options, int steps, double rate = 1e-2, double clip = 1) {
-  const Model model = gpt(clip);
+Ran train(const Session::Options& options, int steps, double rate = 1e-2, double clip = 1, int v = 131) {
+  const Model model = gpt(clip, v);
   Result<std::unique_ptr<Session>> opened = Session::open(model.program, options);
   REQUIRE(opened.ok());
   Session& s = **opened;
@@ -47,7 +47,7 @@ Ran train(const Session::Options& options, int steps, double rate = 1e-2, double
   for (int step = 0; step < steps; ++step) {
     for (const char* name : {"token", "target"}) {
       auto* at = reinterpret_cast<std::int32_t*>(s.step().argument(name));
-      for (int i = 0; i < 3 * 24; ++i) at[i] = (37 * i + 11 * step + name[1]) % 131;
+      for (int i = 0; i < 3 * 24; ++i) at[i] = (37 * i + 11 * step + name[1]) % v;
     }
     s.step().set("step", std::int64_t{step});
     s.step().set("seed", std::int64_t{0});
@@ -56,6 +56,7 @@ Ran train(const Session::Options& options, int steps, double rate = 1e-2, double
     float loss = 0;
     std::memcpy(&loss, s.step().result("loss"), sizeof loss);
     out.losses.push_back(loss);
+    out.norms.push_back(static_cast<float>(s.step().scalar("norm")));
   }
   out.parameters.assign(s.parameters().begin(), s.parameters().end());
   return out;
@@ -134,6 +135,21 @@ TEST_CASE("memory: parameters updated part by part have the bits of those update
     CHECK(same_bits(cut.parameters, whole.parameters));
     CHECK(chunked.losses[0] == whole.losses[0]);
   }
+}
+
+TEST_CASE("memory: the norm of a large table's gradient is added up where the table is updated") {
+  Session::Options options{.target = host_target(), .threads = 2};
+  const Ran whole = train(options, 2, 1e-2, 0, 40000);
+  options.updates = {.least = 1, .large = 1024};
+  const Ran parts = train(options, 2, 1e-2, 0, 40000);
+  options.threads = 3;
+  const Ran three = train(options, 2, 1e-2, 0, 40000);
+  CHECK(same_bits(parts.losses, whole.losses));
+  CHECK(same_bits(parts.parameters, whole.parameters));
+  for (std::size_t i = 0; i < 2; ++i)
+    CHECK(parts.norms[i] == doctest::Approx(whole.norms[i]).epsilon(1e-6));
+  CHECK(same_bits(three.norms, parts.norms));
+  CHECK(same_bits(three.parameters, parts.parameters));
 }
 
 TEST_CASE("poison: a step that reads nothing stale keeps its bits") {
