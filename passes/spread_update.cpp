@@ -271,6 +271,12 @@ class SpreadUpdate {
 
   // ---- @update anew
 
+  // One axis for all of an extent: a function has a limited number. Not one that `beside` has.
+  static AxisId shared_axis(Builder& to, std::int64_t extent, const Type& beside = {}) {
+    const AxisId axis = to.axis("part", extent);
+    return beside.axes.contains(axis) ? to.fresh_axis("part", extent) : axis;
+  }
+
   // Members one behind the other, along n: views where they lie so.
   static ValueId joined(Builder& to, ValueId first, std::size_t count, AxisId n) {
     const auto extent = [&](AxisId a) { return to.function().extent(a); };
@@ -280,12 +286,13 @@ class SpreadUpdate {
       ValueId v{first.index + static_cast<std::uint32_t>(i)};
       while (to.type(v).axes.size() > 1) {
         const AxisId outer = to.type(v).axes[0], inner = to.type(v).axes[1];
-        const AxisId both = to.fresh_axis("n", extent(outer) * extent(inner));
+        const AxisId both = shared_axis(to, extent(outer) * extent(inner), to.type(v));
         v = to.add(Opcode::merge_, {v}, {.to = both, .axes = {outer, inner}});
       }
       members.push_back(v);
       axes.push_back(to.type(v).axes.empty() ? AxisId{} : to.type(v).axes[0]);
     }
+    if (count == 1 && axes[0] == n) return members[0];
     if (count == 1 && axes[0].valid())
       return to.add(Opcode::relabel_, {members[0]}, {.from = axes[0], .to = n});
     return to.add(Opcode::concat_, members, {.to = n, .axes = axes},
@@ -319,7 +326,7 @@ class SpreadUpdate {
     std::vector<std::vector<ValueId>> pieces(wide_results_.size());
     std::vector<AxisId> axes;
     for (const Part& part : parts) {
-      const AxisId n = to.fresh_axis("n", part.elements);
+      const AxisId n = shared_axis(to, part.elements);
       std::vector<ValueId> operands;
       for (const Group* group : {p_, g_}) {
         const ValueId first{copy(group->first).index + static_cast<std::uint32_t>(part.first)};

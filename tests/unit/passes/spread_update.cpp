@@ -183,12 +183,14 @@ TEST_CASE("spread update: updates stand behind their gradients, which need no ar
   CHECK(bytes(planned, Arena::gradients) == 0);
   CHECK(bytes(planned, Arena::activations) <
         bytes(whole, Arena::gradients) + bytes(whole, Arena::activations));
-  // Layers share the kernels of their parts.
+  // Layers share the kernels of their parts, and @update has no more axes for more of them.
   const PlanSummary s = summarize_plan(planned, planned.find("step"));
   const Program deep = frontend("gpt", {{"layers", "9"}, {"d", "8"}, {"h", "2"}, {"v", "11"}, {"t", "4"}, {"b", "2"}});
-  const Program deeper = plan(
-      group(spread_update(step_of(deep, no_clip), {.least = 1, .large = 24}), avx512_target()),
-      avx512_target(), "step");
+  const Program spread = spread_update(step_of(deep, no_clip), {.least = 1, .large = 24});
+  const Program three = spread_update(before, {.least = 1, .large = 24});
+  const auto axes = [](const Program& p) { return p.function(p.find("update")).axes.size(); };
+  CHECK(axes(spread) == axes(three));
+  const Program deeper = plan(group(spread, avx512_target()), avx512_target(), "step");
   CHECK(summarize_plan(deeper, deeper.find("step")).kernels == s.kernels);
 }
 
