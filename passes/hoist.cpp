@@ -133,10 +133,6 @@ class Rewriter {
       if (vary == 1)  // what is multiplied by the same matrix every turn is added up first
         for (ValueId& x : operands)
           if (varies(x)) x = to_.sum(x, {along()});
-      // The sum runs in the order in which the first operand has its axes: the larger one's, whose
-      // rows a kernel then reads where they lie.
-      const auto size = [&](ValueId x) { return to_.function().elements(to_.type(x)); };
-      if (size(operands[1]) > size(operands[0])) std::swap(operands[0], operands[1]);
       const ValueId made = to_.add(Opcode::contract_, operands, {}, copy_(f_.type(term)));
       return vary == 0 ? times_turns(made) : made;
     }
