@@ -37,11 +37,16 @@ class Order {
     for (OpId o : behind[0]) emit(o);
     for (std::size_t t = 0; t < f_.body().ops.size(); ++t) {
       for (OpId o : ahead[t]) emit(o);
-      if (const OpId o = f_.body().ops[t]; !updates_[o.index] && time_[o.index] == at(t)) emit(o);
+      if (const OpId o = f_.body().ops[t];
+          !updates_[o.index] && !passes_on(f_.op(o)) && time_[o.index] == at(t))
+        emit(o);
       for (OpId o : behind[t + 1]) emit(o);
     }
     std::vector<ValueId> results;
-    for (ValueId v : f_.body().results) results.push_back(copy_(v));
+    for (ValueId v : f_.body().results) {
+      if (const OpId def = f_.value(v).def; def.valid()) emit(def);
+      results.push_back(copy_(v));
+    }
     to_.finish(results, f_.result_names);
     return true;
   }
@@ -127,7 +132,7 @@ class Order {
   std::int64_t bytes_of(ValueId v) const {
     return f_.elements(f_.type(v)) * bytes(f_.type(v).dtype);
   }
-  // Bytes below a value that somebody else would no longer need at that time.
+  // Bytes of a value, or of what it looks at, that nobody else would need any more at that time.
   std::int64_t held_until(ValueId v, std::int64_t time, const std::vector<std::int64_t>& last) const {
     const Op* def = f_.definition(v);
     if (def == nullptr || last[v.index] >= time) return 0;
@@ -190,7 +195,8 @@ class Order {
     return out;
   }
 
-  // The operation, behind what it needs: an update's views and scalars, a few levels.
+  // The operation, behind what it needs and is not there yet: views and joins, which wait for their
+  // readers, scalars of updates; a few levels.
   void emit(OpId o) {
     if (emitted_[o.index]) return;
     emitted_[o.index] = 1;
