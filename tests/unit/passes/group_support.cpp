@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "frontend/frontend.h"
 #include "ir/philox.h"
 #include "ir/text.h"
 #include "ir/verify.h"
+#include "support/golden.h"
 #include "support/machine.h"
 
 namespace gradc::plan_test {
@@ -20,6 +22,29 @@ Program parsed(const std::string& text) {
   if (!p) FAIL(render(sources, p.failure().diagnostics[0]));
   for (const Fault& f : verify(*p)) FAIL(f.message);
   return std::move(*p);
+}
+
+Program shipped(const std::string& model, const Settings& set) {
+  Sources sources;
+  const std::string path = "frontend/models/" + model + ".grad";
+  const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
+  const auto file =
+      parse_model(sources, source, [](const std::string&, std::string&) { return false; });
+  if (!file) FAIL(render(sources, file.failure().diagnostics[0]));
+  LowerOptions options;
+  options.set = set;
+  Result<Model> lowered = lower(sources, **file, options);
+  if (!lowered) FAIL(render(sources, lowered.failure().diagnostics[0]));
+  return lowered->program;
+}
+
+int copies(const Program& p) {
+  int n = 0;
+  for (const Function& f : p.functions)
+    for (const Op& op : f.ops)
+      n +=
+          op.code == Opcode::launch_ && p.text(p.function(op.attr.callee).name).starts_with("copy");
+  return n;
 }
 
 void check_round_trip(const Program& program) {

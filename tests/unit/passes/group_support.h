@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ir/evaluate.h"
@@ -12,6 +13,10 @@
 namespace gradc::plan_test {
 
 Program parsed(const std::string& text);        // verified; fails the test otherwise
+using Settings = std::vector<std::pair<std::string, std::string>>;
+// A model that the binary brings, with numbers of its header set, as the frontend gives it.
+Program shipped(const std::string& model, const Settings& set);
+int copies(const Program& planned);             // launches of kernels that the planner made to copy
 void check_round_trip(const Program& program);  // verifies, prints, parses, prints the same
 
 // Reals in (−1.5, 1.5), integers 0 … 3, fair bools; the same for the same seed.

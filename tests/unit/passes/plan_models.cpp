@@ -6,31 +6,18 @@
 
 #include <cmath>
 
-#include "frontend/frontend.h"
 #include "ir/verify.h"
 #include "passes/passes.h"
 #include "passes/plan.h"
-#include "support/golden.h"
 #include "unit/passes/group_support.h"
 
 namespace gradc {
 namespace {
 
 using namespace plan_test;
-using Settings = std::vector<std::pair<std::string, std::string>>;
 
 Program step_of(const std::string& model, const Settings& set) {
-  Sources sources;
-  const std::string path = "frontend/models/" + model + ".grad";
-  const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
-  const auto parsed =
-      parse_model(sources, source, [](const std::string&, std::string&) { return false; });
-  if (!parsed) FAIL(render(sources, parsed.failure().diagnostics[0]));
-  LowerOptions options;
-  options.set = set;
-  Result<Model> lowered = lower(sources, **parsed, options);
-  if (!lowered) FAIL(render(sources, lowered.failure().diagnostics[0]));
-  Result<Program> grad = differentiate(simplify(lowered->program));
+  Result<Program> grad = differentiate(simplify(shipped(model, set)));
   if (!grad) FAIL(grad.failure().diagnostics[0].message);
   return simplify(add_update(simplify(*grad)));
 }
@@ -55,15 +42,6 @@ Program check_planned(const Program& before, const Program& grouped, std::string
   CHECK(difference(interpret(before, entry, arguments), run_in_memory(planned, entry, arguments)) ==
         "");
   return planned;
-}
-
-int copies(const Program& p) {
-  int n = 0;
-  for (const Function& f : p.functions)
-    for (const Op& op : f.ops)
-      n +=
-          op.code == Opcode::launch_ && p.text(p.function(op.attr.callee).name).starts_with("copy");
-  return n;
 }
 
 }  // namespace

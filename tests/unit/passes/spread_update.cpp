@@ -2,40 +2,22 @@
 // puts them, they stand right behind their gradient and no gradient has a place of its own; what
 // needs all gradients first is left alone, and the checker sees an update that comes too early.
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "frontend/frontend.h"
 #include "ir/text.h"
 #include "passes/fuse.h"
 #include "passes/passes.h"
 #include "passes/plan.h"
-#include "support/golden.h"
 #include "unit/passes/group_support.h"
 
 namespace gradc {
 namespace {
 
 using namespace plan_test;
-using Settings = std::vector<std::pair<std::string, std::string>>;
 
 const Settings small_gpt{{"layers", "3"}, {"d", "8"}, {"h", "2"}, {"v", "11"}, {"t", "4"}, {"b", "2"}};
-
-Program frontend(const std::string& model, const Settings& set) {
-  Sources sources;
-  const std::string path = "frontend/models/" + model + ".grad";
-  const std::uint32_t source = sources.add(path, golden::read_file(golden::source_path(path)));
-  const auto parsed =
-      parse_model(sources, source, [](const std::string&, std::string&) { return false; });
-  REQUIRE(parsed.ok());
-  LowerOptions options;
-  options.set = set;
-  Result<Model> lowered = lower(sources, **parsed, options);
-  REQUIRE(lowered.ok());
-  return lowered->program;
-}
 
 // The step as it is before updates are spread. `how` changes the settings of training.
 template <class How>
@@ -65,14 +47,6 @@ int calls_of_parts(const Program& p) {
   const Function& update = p.function(p.find("update"));
   return static_cast<int>(std::count_if(update.ops.begin(), update.ops.end(), [](const Op& op) {
     return op.code == Opcode::call_;
-  }));
-}
-
-int copies(const Program& p) {
-  const Function& step = p.function(p.find("step"));
-  return static_cast<int>(std::count_if(step.ops.begin(), step.ops.end(), [&](const Op& op) {
-    return op.code == Opcode::launch_ &&
-           p.text(p.function(op.attr.callee).name).starts_with("copy");
   }));
 }
 
@@ -118,7 +92,7 @@ TEST_CASE("spread update: every model's step is the step, in f32 and bf16") {
     for (const bool bf16 : {false, true}) {
       CAPTURE(model);
       CAPTURE(bf16);
-      const Program before = step_of(frontend(model, set), no_clip, bf16);
+      const Program before = step_of(shipped(model, set), no_clip, bf16);
       for (const std::int64_t large : {1, 24, 1 << 20}) {
         CAPTURE(large);
         if (calls_of_parts(spread_update(before, {.least = 1, .large = large})) > 0)
@@ -130,7 +104,7 @@ TEST_CASE("spread update: every model's step is the step, in f32 and bf16") {
 }
 
 TEST_CASE("spread update: decay by member and by turn, and SGD") {
-  const Program model = frontend("gpt", small_gpt);
+  const Program model = shipped("gpt", small_gpt);
   const auto check = [&](auto&& how) {
     const Program before = step_of(model, how);
     CHECK(calls_of_parts(spread_update(before, {.least = 1, .large = 24})) > 3);
@@ -142,7 +116,7 @@ TEST_CASE("spread update: decay by member and by turn, and SGD") {
 }
 
 TEST_CASE("spread update: what needs all gradients, or is not worth it, stays one") {
-  const Program model = frontend("gpt", small_gpt);
+  const Program model = shipped("gpt", small_gpt);
   const auto same = [](const Program& p, const UpdateOptions& options) {
     return print(spread_update(p, options)) == print(p);
   };
@@ -161,7 +135,7 @@ TEST_CASE("spread update: what needs all gradients, or is not worth it, stays on
 }
 
 TEST_CASE("spread update: updates stand behind their gradients, which need no arena") {
-  const Program before = step_of(frontend("gpt", small_gpt), no_clip);
+  const Program before = step_of(shipped("gpt", small_gpt), no_clip);
   const Program planned = check_spread(before, {.least = 1, .large = 24});
   const Function& f = planned.function(planned.find("step"));
   const std::vector<OpId>& ops = f.body().ops;
@@ -185,7 +159,7 @@ TEST_CASE("spread update: updates stand behind their gradients, which need no ar
         bytes(whole, Arena::gradients) + bytes(whole, Arena::activations));
   // Layers share the kernels of their parts, and @update has no more axes for more of them.
   const PlanSummary s = summarize_plan(planned, planned.find("step"));
-  const Program deep = frontend("gpt", {{"layers", "9"}, {"d", "8"}, {"h", "2"}, {"v", "11"}, {"t", "4"}, {"b", "2"}});
+  const Program deep = shipped("gpt", {{"layers", "9"}, {"d", "8"}, {"h", "2"}, {"v", "11"}, {"t", "4"}, {"b", "2"}});
   const Program spread = spread_update(step_of(deep, no_clip), {.least = 1, .large = 24});
   const Program three = spread_update(before, {.least = 1, .large = 24});
   const auto axes = [](const Program& p) { return p.function(p.find("update")).axes.size(); };
@@ -196,7 +170,7 @@ TEST_CASE("spread update: updates stand behind their gradients, which need no ar
 
 TEST_CASE("spread update: a tied table's gradient from the logits is made when the embedding's is there") {
   const Program before = step_of(
-      frontend("gpt", {{"layers", "3"}, {"d", "64"}, {"h", "2"}, {"v", "16384"}, {"t", "4"}, {"b", "2"}}),
+      shipped("gpt", {{"layers", "3"}, {"d", "64"}, {"h", "2"}, {"v", "16384"}, {"t", "4"}, {"b", "2"}}),
       no_clip);
   const Program planned = check_spread(before, {.least = 1, .large = 1024});
   const Function& f = planned.function(planned.find("step"));
@@ -227,7 +201,7 @@ TEST_CASE("spread update: a tied table's gradient from the logits is made when t
 }
 
 TEST_CASE("spread update: the checker refuses an update ahead of a reader of the old parameters") {
-  const Program before = step_of(frontend("gpt", small_gpt), no_clip);
+  const Program before = step_of(shipped("gpt", small_gpt), no_clip);
   const Program planned = check_spread(before, {.least = 1, .large = 24});
   int refused = 0;
   const FunctionId id = planned.find("step");
