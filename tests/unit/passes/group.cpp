@@ -43,6 +43,7 @@ TEST_CASE("grouping: goldens; each means the same grouped") {
     check_round_trip(after);
     CHECK(left_over(after) == "");
     const std::string entry = c.sections[0].args.substr(0, c.sections[0].args.find(' '));
+    if (!before.find(entry).valid()) FAIL("there is no @" << entry);
     const std::vector<Array> arguments = draw(before.function(before.find(entry)), 1);
     CHECK(difference(interpret(before, entry, arguments), interpret(after, entry, arguments)) ==
           "");
