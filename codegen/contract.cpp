@@ -117,6 +117,12 @@ class Product {
     return {from(unit), e_.min(from(e_.add(unit, 1)), e_.i64(c_.m.extent))};
   }
 
+  std::pair<llvm::Value*, llvm::Value*> columns_of(llvm::Value* unit) {
+    if (c_.n.extent <= c_.nc) return {e_.i64(0), e_.i64(c_.n.extent)};
+    llvm::Value* from = e_.mul(unit, c_.nc);
+    return {from, e_.min(e_.add(from, c_.nc), e_.i64(c_.n.extent))};
+  }
+
   llvm::Value* batch_base(int buffer, llvm::Value* batch) {
     return e_.at(e_.buffer(buffer), level_offset(e_, levels_of(e_, c_.batch, buffer), batch),
                  e_.buffer_type(buffer).dtype);
@@ -132,10 +138,7 @@ class Product {
     b_ = batch_base(c_.b.buffer, batch);
     out_ = batch_base(e_.argument_count() + c_.result, batch);
     const auto [i, i_end] = rows_of(rows);
-    llvm::Value* j = e_.mul(columns, c_.nc);
-    llvm::Value* j_end = c_.n.extent <= c_.nc
-                             ? static_cast<llvm::Value*>(e_.i64(c_.n.extent))
-                             : e_.min(e_.add(j, c_.nc), e_.i64(c_.n.extent));
+    const auto [j, j_end] = columns_of(columns);
     spreads_ = e_.ir.getFalse();
     if (c_.next.packs())  // the last rows may be too few tiles for all shares of a panel
       spreads_ = e_.ir.CreateAnd(packs_, e_.ir.CreateICmpSGE(e_.ir.CreateSub(i_end, i),

@@ -61,8 +61,8 @@ struct Contraction {
   std::int64_t width = 48;
   int last_rows = 0;  // of a microkernel of its own for the last rows; 0: these overlap or are padded
   // Blocks: kc steps of k, mc rows of a. Workers take units of mb rows (at most: tiles are shared out
-  // evenly) × nc columns of one product, `grain` at a time, rows first; their partial sums and the packed columns of b are what a worker
-  // holds.
+  // evenly) × nc columns of one product, `grain` at a time, rows first; their partial sums and the
+  // packed columns of b are what a worker holds.
   std::int64_t kc = 0, mc = 0, nc = 0, mb = 0, k_blocks = 1;
   bool direct_a = false, direct_b = false;  // read in place rather than packed
   // Few rows against a b whose k is contiguous: b is read in place by rows, `across` columns of the

@@ -246,8 +246,8 @@ class Checker {
     Needed needed(extents_, made);
     std::vector<std::vector<std::uint32_t>> ends(ops.size());
     std::vector<ValueId> looking;
-    const auto begin = [&](ValueId made, std::int64_t t) {  // with the views of it
-      for (looking.push_back(made); !looking.empty();) {
+    const auto begin = [&](ValueId whole, std::int64_t t) {  // with the views of it
+      for (looking.push_back(whole); !looking.empty();) {
         const ValueId v = looking.back();
         looking.pop_back();
         looking.insert(looking.end(), views_[v.index].begin(), views_[v.index].end());

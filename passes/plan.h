@@ -46,6 +46,11 @@ bool same_place(const Function& f, const Type& type, const Spot& a, const Spot& 
 // Strides without gaps, the last axis innermost.
 Spot dense(const Function& f, const Type& type, std::uint32_t buffer, std::int64_t offset);
 bool is_static_view(const Op& op);
+inline bool is_join(const Op& op) {
+  return op.code == Opcode::concat_ || op.code == Opcode::flat_;
+}
+// It only looks at its operands: who reads its result reads them.
+inline bool passes_on(const Op& op) { return is_join(op) || is_static_view(op); }
 // What stands below such views.
 ValueId below_views(const Function& f, ValueId v);
 // The spot of a view's result from that of its operand. False: a merge of axes that do not follow
@@ -97,7 +102,7 @@ void inline_turns(const Program& program, const Function& f, const Op& scan, Bui
                   Cloner& copy);
 // The function with its updates of parts of the parameters where their gradients are made, and what
 // is large and waits long made late.
-Function order_launches(Program& program, const Function& flat);
+Function order_launches(Program& program, Function flat);
 // The planned function; appends copy kernels to `program`.
 Function lay_out(Program& program, const Function& flat);
 

@@ -64,7 +64,7 @@ void Layout::known_places() {
       const Spot& x = spots_[op.operands[0].index];
       Spot y;
       if (x.valid() && view_spot(f_, op, x, y)) spots_[op.results[0].index] = y;
-    } else if (is_join(op.code) && !op.operands.empty()) {
+    } else if (is_join(op) && !op.operands.empty()) {
       const Spot& first = spots_[op.operands[0].index];
       if (!first.valid()) continue;
       const Spot whole = dense(f_, f_.type(op.results[0]), first.buffer, first.offset);
@@ -123,9 +123,8 @@ void Layout::find_reads() {
     if (!alive_[id.index] || stays_[id.index]) continue;
     if (is_static_view(op) && spots_[op.results[0].index].valid()) continue;
     // What a join or a view copies is read no later than what it makes.
-    const bool copies = is_join(op.code) || is_static_view(op);
     for (ValueId v : op.operands)
-      note(v, copies ? last_use_[op.results[0].index] : position_[id.index]);
+      note(v, passes_on(op) ? last_use_[op.results[0].index] : position_[id.index]);
   }
   for (ValueId v : f_.body().results) note(v, at_end);
   for (std::vector<Read>& list : reads_) {
@@ -150,7 +149,7 @@ bool Layout::overwrites_safely(ValueId v, const Spot& target) const {
   const OpId def = f_.value(root(v)).def;
   if (!def.valid()) return false;
   const Op& launch = f_.op(def);
-  if (root(v) == v && is_join(launch.code)) {
+  if (root(v) == v && is_join(launch)) {
     const std::vector<Spot> parts = parts_of(program_, f_, launch, target);
     for (std::size_t i = 0; i < parts.size(); ++i)
       if (!overwrites_safely(launch.operands[i], parts[i])) return false;

@@ -26,11 +26,10 @@ void Layout::liveness() {
     for (ValueId v : op.results) use = std::max(use, last_use_[v.index]);
     if (use < 0) continue;  // nobody wants it
     alive_[id.index] = 1;
-    const bool passes_on = is_static_view(op) || is_join(op.code);
     for (ValueId v : op.operands) {
       last_use_[v.index] =
-          std::max(last_use_[v.index], passes_on ? use : static_cast<std::int64_t>(t));
-      if (is_join(op.code)) joined_[v.index] = 1;
+          std::max(last_use_[v.index], passes_on(op) ? use : static_cast<std::int64_t>(t));
+      if (is_join(op)) joined_[v.index] = 1;
       if (is_static_view(op)) joined_[v.index] |= joined_[op.results[0].index];
     }
   }
@@ -79,7 +78,7 @@ void Layout::place(std::int64_t t) {
     return;
   }
   if (is_static_view(op)) return;
-  if (is_join(op.code)) return join(id);
+  if (is_join(op)) return join(id);
   for (ValueId v : op.results)
     if (!spots_[v.index].valid())
       spots_[v.index] = dense(f_, f_.type(v), new_buffer(Arena::activations, bytes_of(v)), 0);
@@ -129,7 +128,7 @@ void Layout::reuse(const Op& op, std::int64_t t) {
     for (std::size_t i = 0; i < op.operands.size(); ++i) {
       const ValueId x = root(op.operands[i]);
       const OpId def = f_.value(x).def;
-      if (taken[i] || !def.valid() || is_join(f_.op(def).code) || joined_[x.index] ||
+      if (taken[i] || !def.valid() || is_join(f_.op(def)) || joined_[x.index] ||
           spots_[x.index].valid() || last_use_[x.index] != t ||
           bytes_of(x) != bytes_of(op.results[r]) || read_twice(op, x) ||
           !may_overwrite(kernel, i, r) || waits_long(x, t, place))

@@ -44,7 +44,6 @@ class Layout {
     std::int64_t begin, end, time;
     std::int64_t reach;  // the greatest end up to here
   };
-  static bool is_join(Opcode c) { return c == Opcode::concat_ || c == Opcode::flat_; }
   OpId op_at(std::size_t t) const { return f_.body().ops[t]; }
   std::string_view text(NameId n) const { return program_.text(n); }
   std::int64_t bytes_of(ValueId v) const {

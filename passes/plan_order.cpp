@@ -3,14 +3,12 @@
 // values any more. And what is much larger than what it is made of, and waits long for its first
 // reader, is made when that comes: the logits' part of a tied table's gradient.
 #include <algorithm>
+#include <utility>
 
 #include "passes/plan.h"
 
 namespace gradc::planning {
 namespace {
-
-bool is_join(const Op& op) { return op.code == Opcode::concat_ || op.code == Opcode::flat_; }
-bool passes_on(const Op& op) { return is_join(op) || is_static_view(op); }
 
 class Order {
  public:
@@ -223,10 +221,10 @@ class Order {
 
 }  // namespace
 
-Function order_launches(Program& program, const Function& f) {
+Function order_launches(Program& program, Function f) {
   Function out;
   out.name = f.name;
-  return Order(program, f, out).run() ? out : f;
+  return Order(program, f, out).run() ? std::move(out) : std::move(f);
 }
 
 }  // namespace gradc::planning

@@ -23,7 +23,7 @@ void Layout::write() {
       view(id);
       continue;
     }
-    if (is_join(op.code))
+    if (is_join(op))
       join_with_copies(id);
     else
       copy_.clone(id);

@@ -139,8 +139,8 @@ TEST_CASE("spread update: updates stand behind their gradients, which need no ar
   const Program planned = check_spread(before, {.least = 1, .large = 24});
   const Function& f = planned.function(planned.find("step"));
   const std::vector<OpId>& ops = f.body().ops;
-  // Behind an update no more than what else its gradient's turn makes; the first one comes before
-  // half of the launches, where without spreading the only one is the last of all.
+  // The first update comes soon behind forward, which takes half of the launches; without spreading
+  // the only one is the last of all.
   std::vector<std::size_t> where;
   std::size_t launches = 0;
   for (OpId o : ops) {
