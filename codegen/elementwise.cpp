@@ -57,6 +57,12 @@ llvm::Value* call_libm(const Operation& o, const char* function) {
   return out;
 }
 
+llvm::Value* sigmoid_by_libm(Operation o) {
+  llvm::Value* minus = o.ir().CreateFNeg(o.x[0]);
+  o.x = std::span(&minus, 1);
+  return o.ir().CreateFDiv(o.number(1), o.ir().CreateFAdd(o.number(1), call_libm(o, "exp")));
+}
+
 llvm::Value* transcendental(const Operation& o) {
   const bool wide = o.from == DType::f64;
   switch (o.code) {
@@ -70,6 +76,8 @@ llvm::Value* transcendental(const Operation& o) {
       return wide ? call_libm(o, "cos") : emit_cos(o.e, o.x[0]);
     case Opcode::tanh_:
       return wide ? call_libm(o, "tanh") : emit_tanh(o.e, o.x[0]);
+    case Opcode::sigmoid_:
+      return wide ? sigmoid_by_libm(o) : emit_sigmoid(o.e, o.x[0]);
     case Opcode::erf_:
       return wide ? call_libm(o, "erf") : emit_erf(o.e, o.x[0]);
     case Opcode::pow_:

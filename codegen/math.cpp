@@ -142,23 +142,24 @@ llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {
   return v.with_sign(e.ir.CreateSelect(e.ir.CreateFCmpOLT(a, v.f(0.6)), near, far), x);
 }
 
-llvm::Value* emit_one_plus_tanh(Emitter& e, llvm::Value* x) {
+llvm::Value* emit_sigmoid(Emitter& e, llvm::Value* x, llvm::Value* factor) {
   const Lanes v(e, x);
-  // 2/exp(87.5) is 2⁻¹²⁵·²; beyond 17 nothing is left of the exponential.
-  llvm::Value* y = v.at_most(v.at_least(x, v.f(-43.75)), v.f(20));
+  // exp(88.75) is 2¹²⁸ or more, and 1/inf 0; beyond 40 nothing is left of the exponential.
+  llvm::Value* y = v.at_most(v.at_least(x, v.f(-88.75)), v.f(40));
+  const auto above = [&](llvm::Value* below) {
+    return e.ir.CreateFDiv(factor != nullptr ? factor : v.f(1), below);
+  };
+  if (has_registers_of_16(e, v)) return above(v.add(exp_by_table(e, y, -1), v.f(1)));
   if (!e.has_fma()) {
-    const Exponent t = split_exponent(v, v.mul(y, v.f(-2)));
-    llvm::Value* scale = v.power_of_two(t.n);
-    return e.ir.CreateFDiv(v.f(2), v.fma(t.p, scale, v.add(scale, v.f(1))));
+    const Exponent t = split_exponent(v, e.ir.CreateFNeg(y));
+    return above(v.fma(v.add(t.p, v.f(1)), v.power_of_two(t.n), v.f(1)));
   }
-  if (has_registers_of_16(e, v))
-    return e.ir.CreateFDiv(v.f(2), v.add(exp_by_table(e, v.add(y, y), -1), v.f(1)));
-  // exp(−2x) = 2ⁿ · p(x + n · ln 2/2): exp_near's coefficients times (−2)^k.
+  // exp(−x) = 2ⁿ · p(x + n · ln 2): exp_near's coefficients, those of odd powers negated.
   std::array<double, exp_near.size()> p = exp_near;
-  for (std::size_t k = 1; k < p.size(); ++k) p[k] *= k % 2 == 0 ? 1 << k : -(1 << k);
-  const Nearest n = nearest(v, y, -2 * log2_e);
-  llvm::Value* m = v.polynomial(v.fma(n.whole, v.f(0x1.62e43p-2), y), p);
-  return e.ir.CreateFDiv(v.f(2), v.fma(m, v.power_of_two(n.integer(v)), v.f(1)));
+  for (std::size_t k = 1; k < p.size(); k += 2) p[k] = -p[k];
+  const Nearest n = nearest(v, y, -log2_e);
+  llvm::Value* m = v.polynomial(v.fma(n.whole, v.f(0x1.62e43p-1), y), p);
+  return above(v.fma(m, v.power_of_two(n.integer(v)), v.f(1)));
 }
 
 llvm::Value* emit_erf(Emitter& e, llvm::Value* x) {

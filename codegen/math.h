@@ -26,9 +26,9 @@ llvm::Value* emit_log(Emitter& e, llvm::Value* x);
 // ≤ 1.5 ULP. An odd polynomial below 0.6, 1 − 2/(exp(2|x|) + 1) above; odd, bit for bit.
 llvm::Value* emit_tanh(Emitter& e, llvm::Value* x);
 
-// 1 + tanh(x) as 2/(exp(−2x) + 1), which loses nothing where the two cancel: ≤ 2.6 ULP down to 2⁻²⁰, 5.5
-// down to 2⁻¹²⁴, below that any number from 0 to 2⁻¹²⁴.
-llvm::Value* emit_one_plus_tanh(Emitter& e, llvm::Value* x);
+// 1/(1 + exp(−x)): ≤ 2.6 ULP down to 2⁻²¹, 6 down to 2⁻¹²⁶, below that any number from 0 to
+// 2⁻¹²⁵. With `factor`: its product with that, rounded no second time.
+llvm::Value* emit_sigmoid(Emitter& e, llvm::Value* x, llvm::Value* factor = nullptr);
 
 // ≤ 1.5 ULP. An odd polynomial below 0.9, 1 − exp(−Q(|x|)) above; odd, bit for bit.
 llvm::Value* emit_erf(Emitter& e, llvm::Value* x);

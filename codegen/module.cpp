@@ -57,7 +57,11 @@ Emitter::Emitter(const Program& program, const KernelInstance& instance, const T
       module(
           std::make_unique<llvm::Module>(llvm::StringRef(symbol.data(), symbol.size()), *context)),
       ir(*context),
-      machine_(make_machine(target)) {
+      machine_(make_machine(target)),
+      readers_(kernel.values.size()) {
+  for (OpId o : kernel.body().ops)
+    for (ValueId v : kernel.op(o).operands) ++readers_[v.index];
+  for (ValueId v : kernel.body().results) ++readers_[v.index];
   module->setTargetTriple(machine_->getTargetTriple().str());
   module->setDataLayout(machine_->createDataLayout());
   llvm::Type* i = ir.getInt64Ty();

@@ -62,6 +62,8 @@ class Emitter {
   llvm::Value* buffer(int i) const { return buffers_[static_cast<std::size_t>(i)]; }
   ValueId buffer_value(int i) const;  // the argument, or the result
   const Type& buffer_type(int i) const { return kernel.type(buffer_value(i)); }
+  // How many operands and results of the body a value is.
+  int readers(ValueId v) const { return readers_[v.index]; }
   // In elements, 0 if the buffer's type lacks the axis.
   std::int64_t stride(int i, AxisId axis) const;
 
@@ -161,6 +163,7 @@ class Emitter {
   Result<Done> emit(llvm::raw_pwrite_stream& to, bool as_text);
   std::unique_ptr<llvm::TargetMachine> machine_;
   std::vector<llvm::Value*> buffers_;
+  std::vector<int> readers_;  // by ValueId.index
 };
 
 }  // namespace gradc

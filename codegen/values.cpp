@@ -70,71 +70,53 @@ llvm::Value* Values::get(ValueId v) {
       continue;
     }
     const std::size_t before = stack.size();
-    const Form form = other_form(top);
-    if (form.emit != nullptr) {
-      if (known_[form.from.index] == nullptr) stack.push_back(form.from);
-    } else if (const OpId def = e_.kernel.value(top).def; def.valid()) {
+    const auto need = [&](const Op& op, int but) {
+      for (std::size_t i = 0; i < op.operands.size(); ++i)
+        if (const ValueId x = op.operands[i];
+            static_cast<int>(i) != but && known_[x.index] == nullptr)
+          stack.push_back(x);
+    };
+    if (const OpId def = e_.kernel.value(top).def; def.valid()) {
       const Op& op = e_.kernel.op(def);
-      if (is_elementwise(op.code) || op.code == Opcode::expand_)
-        for (ValueId x : op.operands)
-          if (known_[x.index] == nullptr) stack.push_back(x);
+      if (is_elementwise(op.code) || op.code == Opcode::expand_) {
+        const int joined = joined_operand(op);
+        need(op, joined);
+        if (joined >= 0)
+          need(*e_.kernel.definition(op.operands[static_cast<std::size_t>(joined)]), -1);
+      }
     }
-    if (stack.size() == before)
-      known_[top.index] = form.emit != nullptr ? (this->*form.emit)(form.from) : emit(top);
+    if (stack.size() == before) known_[top.index] = emit(top);
   }
   return known_[v.index];
 }
 
-// GELU, sigmoid and their derivatives are made of 1 + t and 1 − t·t, t = tanh x. Where t is for
-// nothing else, 1 + t is one exponential without the polynomial that tanh has near 0, exact where x
-// is far below 0; and 1 − t·t is (1 + t)(1 − t).
-Values::Form Values::other_form(ValueId v) const {
-  const Function& k = e_.kernel;
-  const Op* const op = k.definition(v);
-  if (op == nullptr || k.type(v).dtype != DType::f32) return {};
-  if (op->code == Opcode::exp_ && is_below_its_maximum(op->operands[0]))
-    return {&Values::exp_below, op->operands[0]};
-  if (op->code != Opcode::add_ && op->code != Opcode::sub_) return {};
-  const auto find = [&](ValueId x, Opcode code) {
-    const Op* const found = k.definition(x);
-    return found != nullptr && found->code == code ? found : nullptr;
-  };
-  const auto is_one = [&](ValueId x) {
-    const Op* const constant = find(x, Opcode::constant_);
-    return constant != nullptr && constant->attr.real == 1;
-  };
-  const auto is_square = [&](const Op& o) {
-    return o.code == Opcode::mul_ && o.operands[0] == o.operands[1];
-  };
-  ValueId tanh = op->operands[is_one(op->operands[0]) ? 1 : 0];
-  if (op->code == Opcode::add_) {
-    if (!is_one(op->operands[0]) && !is_one(op->operands[1])) return {};
-  } else {
-    const Op* const square = find(op->operands[1], Opcode::mul_);
-    if (!is_one(op->operands[0]) || square == nullptr || !is_square(*square)) return {};
-    tanh = square->operands[0];
+int Values::joined_operand(const Op& op) const {
+  const bool sums = op.code == Opcode::add_ || op.code == Opcode::sub_;
+  if (!sums && op.code != Opcode::mul_) return -1;
+  const Type& type = e_.kernel.type(op.results[0]);
+  for (int i : {0, 1}) {
+    const ValueId x = op.operands[static_cast<std::size_t>(i)];
+    const Op* const inner = e_.kernel.definition(x);
+    if (inner == nullptr || e_.readers(x) != 1 || known_[x.index] != nullptr ||
+        uniform_[x.index] != nullptr)
+      continue;
+    // One of fewer axes is computed less often by itself.
+    if (e_.kernel.type(x).axes.size() != type.axes.size()) continue;
+    if (sums ? inner->code == Opcode::mul_ && is_real(type.dtype)
+             : inner->code == Opcode::sigmoid_ && type.dtype == DType::f32)
+      return i;
   }
-  const Op* const function = find(tanh, Opcode::tanh_);
-  if (function == nullptr || known_[tanh.index] != nullptr) return {};
-  // All that tanh is for must be such a form.
-  const std::vector<ValueId>& results = k.body().results;
-  const auto alone = [&](ValueId x, auto&& serves) {
-    return std::find(results.begin(), results.end(), x) == results.end() &&
-           std::all_of(k.body().ops.begin(), k.body().ops.end(), [&](OpId o) {
-             const auto& operands = k.op(o).operands;
-             return std::find(operands.begin(), operands.end(), x) == operands.end() ||
-                    serves(k.op(o));
-           });
-  };
-  const bool all = alone(tanh, [&](const Op& user) {
-    if (user.code == Opcode::add_) return is_one(user.operands[0]) || is_one(user.operands[1]);
-    return is_square(user) && alone(user.results[0], [&](const Op& difference) {
-      return difference.code == Opcode::sub_ && is_one(difference.operands[0]);
-    });
-  });
-  if (!all) return {};
-  return {op->code == Opcode::add_ ? &Values::one_plus_tanh : &Values::one_minus_tanh_squared,
-          function->operands[0]};
+  return -1;
+}
+
+llvm::Value* Values::joined(const Op& op, int operand) {
+  const Op& inner = *e_.kernel.definition(op.operands[static_cast<std::size_t>(operand)]);
+  llvm::Value *other = known_[op.operands[static_cast<std::size_t>(1 - operand)].index],
+              *a = known_[inner.operands[0].index];
+  if (op.code == Opcode::mul_) return emit_sigmoid(e_, a, other);
+  if (op.code == Opcode::sub_ && operand == 0) other = e_.ir.CreateFNeg(other);
+  if (op.code == Opcode::sub_ && operand == 1) a = e_.ir.CreateFNeg(a);
+  return e_.fma(a, known_[inner.operands[1].index], other);
 }
 
 // Whether v is x − amax(x), as in a softmax.
@@ -144,21 +126,6 @@ bool Values::is_below_its_maximum(ValueId v) const {
   const Op* const most = e_.kernel.definition(difference->operands[1]);
   return most != nullptr && most->code == Opcode::amax_ &&
          most->operands[0] == difference->operands[0];
-}
-
-llvm::Value* Values::exp_below(ValueId x) { return emit_exp_below(e_, known_[x.index]); }
-
-llvm::Value* Values::one_plus_tanh(ValueId x) {
-  for (const auto& [of, value] : one_plus_)
-    if (of == x) return value;
-  one_plus_.emplace_back(x, emit_one_plus_tanh(e_, known_[x.index]));
-  return one_plus_.back().second;
-}
-
-llvm::Value* Values::one_minus_tanh_squared(ValueId x) {
-  llvm::Value* plus = one_plus_tanh(x);
-  llvm::Value* minus = e_.ir.CreateFSub(e_.constant(DType::f32, 2, point_.lanes), plus);
-  return e_.ir.CreateFMul(plus, minus);
 }
 
 llvm::Value* Values::scalar(ValueId v) {
@@ -175,6 +142,9 @@ llvm::Value* Values::emit(ValueId v) {
   const Op& op = e_.kernel.op(def);
   const DType dtype = e_.kernel.type(v).dtype;
   if (is_elementwise(op.code)) {
+    if (op.code == Opcode::exp_ && dtype == DType::f32 && is_below_its_maximum(op.operands[0]))
+      return emit_exp_below(e_, known_[op.operands[0].index]);
+    if (const int operand = joined_operand(op); operand >= 0) return joined(op, operand);
     std::vector<llvm::Value*> operands;
     for (ValueId x : op.operands) operands.push_back(known_[x.index]);
     return emit_elementwise(e_, op.code, operands, e_.kernel.type(op.operands.back()).dtype, dtype,

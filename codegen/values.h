@@ -52,16 +52,12 @@ class Values {
     std::vector<Index> index;  // by AxisId.index
     llvm::Value* on = nullptr;
   };
-  // What is emitted in another form than operation by operation: from another value than its operands.
-  struct Form {
-    llvm::Value* (Values::*emit)(ValueId from) = nullptr;
-    ValueId from;
-  };
-  Form other_form(ValueId v) const;
+  // Which operand is emitted together with the operation, −1: none. What nothing else reads and is
+  // not known yet: a product below a sum or difference, which become one fma and round once; a
+  // sigmoid below a product, which is its quotient's numerator.
+  int joined_operand(const Op& op) const;
+  llvm::Value* joined(const Op& op, int operand);
   bool is_below_its_maximum(ValueId v) const;
-  llvm::Value* exp_below(ValueId x);
-  llvm::Value* one_plus_tanh(ValueId x);
-  llvm::Value* one_minus_tanh_squared(ValueId x);
   llvm::Value* emit(ValueId v);
   llvm::Value* read(ValueId v, Place place);
   llvm::Value* read_concat(const Op& op, const Place& place);
@@ -70,7 +66,6 @@ class Values {
   Emitter& e_;
   Point point_;
   std::vector<llvm::Value*> known_, uniform_;  // by ValueId.index
-  std::vector<std::pair<ValueId, llvm::Value*>> one_plus_;  // x and 1 + tanh x
   std::vector<int> argument_;                  // by ValueId.index: which buffer, or −1
   std::unique_ptr<Values> scalars_;
 };

@@ -136,6 +136,7 @@ void unary_real(const Evaluation& e, Array& out) {
     case Opcode::sin_: return run([](double v) { return std::sin(v); });
     case Opcode::cos_: return run([](double v) { return std::cos(v); });
     case Opcode::tanh_: return run([](double v) { return std::tanh(v); });
+    case Opcode::sigmoid_: return run([](double v) { return 1 / (1 + std::exp(-v)); });
     case Opcode::erf_: return run([](double v) { return std::erf(v); });
     case Opcode::stop_: return run([](double v) { return v; });
     default: internal_error("the interpreter lacks a unary operation of reals");

@@ -78,6 +78,9 @@ struct KernelTable {
 // The kernel, or one that is the same, in `program`.
 FunctionId define(Program& program, KernelTable& kernels, Function kernel);
 
+// Elementwise arithmetic of a kernel in fewer operations (passes/group_arithmetic.cpp).
+Function in_fewer_operations(Program& program, const Function& kernel);
+
 // Step 1: a copy of `f` with attention as launches, other `fused` operations replaced by their
 // meaning, and scatters brought into the two forms that kernels know.
 Function prepare(Program& program, const Function& f, KernelTable& kernels);

@@ -196,7 +196,10 @@ class Writer {
   }
   void kernel(std::uint32_t node) {
     const Body body = body_of(node);
-    const FunctionId callee = define(program_, kernels_, definition(c_.nodes[node].family, body));
+    const Family family = c_.nodes[node].family;
+    Function written = definition(family, body);
+    if (family != Family::read) written = in_fewer_operations(program_, written);
+    const FunctionId callee = define(program_, kernels_, std::move(written));
     std::vector<ValueId> operands;
     for (ValueId v : body.arguments) operands.push_back(in_memory(v));
     std::vector<Type> types;

@@ -78,6 +78,7 @@ std::optional<double> fold_value(Opcode code, const std::vector<double>& v) {
     case Opcode::sin_: return std::sin(v[0]);
     case Opcode::cos_: return std::cos(v[0]);
     case Opcode::tanh_: return std::tanh(v[0]);
+    case Opcode::sigmoid_: return 1 / (1 + std::exp(-v[0]));
     case Opcode::erf_: return std::erf(v[0]);
     case Opcode::not_: return v[0] != 0 ? 0.0 : 1.0;
     case Opcode::stop_: return v[0];

@@ -64,12 +64,11 @@ Built build(const Shape& s, const std::string* halves) {
   } else if (s.behind == Shape::gelu) {
     const ValueId bias = b.argument(Type{DType::f32, AxisList{axes[axes.size() - 1]}});
     const ValueId z = b.binary(Opcode::add_, b.contract(x, y, axes), bias);
-    const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z),
-                                  b.binary(Opcode::mul_, z, b.constant(0.044715)));
-    const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube),
-                                                      b.constant(0.79788456)));
-    results = {z, b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)),
-                           b.binary(Opcode::add_, t, b.constant(1)))};
+    const ValueId square = b.binary(Opcode::mul_, z, z);
+    const ValueId scaled = b.binary(Opcode::mul_, square, b.constant(0.0713548163));
+    const ValueId slope = b.binary(Opcode::add_, scaled, b.constant(1.59576912));
+    const ValueId gate = b.unary(Opcode::sigmoid_, b.binary(Opcode::mul_, z, slope));
+    results = {z, b.binary(Opcode::mul_, z, gate)};
   } else {
     results = {b.contract(x, y, axes)};
   }

@@ -119,6 +119,7 @@ TEST_CASE("unary operations of reals") {
   CHECK(same(unary(Opcode::sin_, {0, 1, inf}), {0, std::sin(1.0), NaN}));
   CHECK(same(unary(Opcode::cos_, {0, 1, inf}), {1, std::cos(1.0), NaN}));
   CHECK(same(unary(Opcode::tanh_, {0, inf, -inf, 0.5}), {0, 1, -1, std::tanh(0.5)}));
+  CHECK(same(unary(Opcode::sigmoid_, {0, inf, -inf, 1}), {0.5, 1, 0, 1 / (1 + std::exp(-1.0))}));
   CHECK(same(unary(Opcode::erf_, {0, inf, -inf, 0.5}), {0, 1, -1, std::erf(0.5)}));
   CHECK(same(unary(Opcode::stop_, {3, -0.0, NaN}), {3, -0.0, NaN}));
   CHECK(unary(Opcode::exp_, {}).empty());
