@@ -1,4 +1,4 @@
-// Owns what the files of the grouping pass share: its three steps and what they hand on.
+// Owns what the files of the grouping pass share: its four steps and what they hand on.
 // passes/group.cpp tells of the algorithm.
 #pragma once
 
@@ -78,9 +78,6 @@ struct KernelTable {
 // The kernel, or one that is the same, in `program`.
 FunctionId define(Program& program, KernelTable& kernels, Function kernel);
 
-// Elementwise arithmetic of a kernel in fewer operations (passes/group_arithmetic.cpp).
-Function in_fewer_operations(Program& program, const Function& kernel);
-
 // Step 1: a copy of `f` with attention as launches, other `fused` operations replaced by their
 // meaning, and scatters brought into the two forms that kernels know.
 Function prepare(Program& program, const Function& f, KernelTable& kernels);
@@ -89,5 +86,7 @@ Clusters cluster(const Function& f);
 // Step 3: the function of launches. New kernels are appended to `program`.
 Function write_out(Program& program, const Function& f, const Clusters& clusters,
                    KernelTable& kernels);
+// Step 4, of each kernel: its elementwise arithmetic in fewer operations.
+Function in_fewer_operations(Program& program, const Function& kernel);
 
 }  // namespace gradc::grouping
