@@ -135,9 +135,13 @@ llvm::Value* emit_tanh(Emitter& e, llvm::Value* x) {
   llvm::Value* square = v.mul(a, a);
   llvm::Value* near = v.fma(v.mul(square, a), v.polynomial(square, small), a);
   llvm::Value* far_at = v.at_most(a, v.f(10));  // tanh rounds to 1 from 9.02 on
-  const Exponent t = split_exponent(v, v.add(far_at, far_at));
-  llvm::Value* scale = v.power_of_two(t.n);
-  llvm::Value* below = e.ir.CreateFDiv(v.f(2), v.fma(t.p, scale, v.add(scale, v.f(1))));
+  const auto exp_plus_1 = [&](llvm::Value* y) {
+    if (has_registers_of_16(e, v)) return v.add(exp_by_table(e, y), v.f(1));
+    const Exponent t = split_exponent(v, y);
+    llvm::Value* scale = v.power_of_two(t.n);
+    return v.fma(t.p, scale, v.add(scale, v.f(1)));
+  };
+  llvm::Value* below = e.ir.CreateFDiv(v.f(2), exp_plus_1(v.add(far_at, far_at)));
   llvm::Value* far = v.sub(v.f(1), below);
   return v.with_sign(e.ir.CreateSelect(e.ir.CreateFCmpOLT(a, v.f(0.6)), near, far), x);
 }

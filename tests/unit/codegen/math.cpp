@@ -25,7 +25,7 @@ constexpr Stated functions[] = {
     {"exp", [](double x) { return std::exp(x); }, 1},
     {"log", [](double x) { return std::log(x); }, 1},
     {"tanh", [](double x) { return std::tanh(x); }, 1.5},
-    {"sigmoid", [](double x) { return 1 / (1 + std::exp(-x)); }, 2.6, 0x1p-126, 0x1p-21, 6},
+    {"sigmoid", [](double x) { return 1 / (1 + std::exp(-x)); }, 2.9, 0x1p-126, 0x1p-21, 6.1},
     {"erf", [](double x) { return std::erf(x); }, 1.5},
     {"sin", [](double x) { return std::sin(x); }, 1.5},
     {"cos", [](double x) { return std::cos(x); }, 1.5},
