@@ -16,7 +16,10 @@
 // that is read several times within one tree alone is part of each, since factors that all its readers have
 // are taken out again.
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <map>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -60,10 +63,7 @@ class Arithmetic {
     copy_.arguments();
     for (OpId o : f_.body().ops) write(o);
     std::vector<ValueId> results;
-    for (ValueId v : f_.body().results) {
-      if (!copy_.mapped(v)) copy_.clone(f_.value(v).def);  // a constant
-      results.push_back(copy_(v));
-    }
+    for (ValueId v : f_.body().results) results.push_back(written(v));
     to_.finish(results, f_.result_names);
   }
 
@@ -81,9 +81,11 @@ class Arithmetic {
     const Op* const op = f_.definition(v);
     return op != nullptr && is_arithmetic(*op) ? op : nullptr;
   }
+  // Infinity and NaN are values like any other: they have no place in a product's constant.
   std::optional<double> constant_of(ValueId v) const {
     const Op* const op = f_.definition(v);
-    if (op == nullptr || op->code != Opcode::constant_ || !is_real(f_.type(v).dtype))
+    if (op == nullptr || op->code != Opcode::constant_ || !is_real(f_.type(v).dtype) ||
+        !std::isfinite(op->attr.real))
       return std::nullopt;
     return op->attr.real;
   }
@@ -191,7 +193,7 @@ class Arithmetic {
       Sum all = a;
       const Sum more = op.code == Opcode::sub_ ? scaled(b, -1) : b;
       all.insert(all.end(), more.begin(), more.end());
-      return with_one_constant(std::move(all));
+      return with_one_constant(all);
     }
     if (is_constant(a)) return scaled(b, a[0].constant);
     if (is_constant(b)) return scaled(a, b[0].constant);
@@ -203,27 +205,21 @@ class Arithmetic {
     for (Product& p : s) p.constant *= c;
     return s;
   }
-  static Sum with_one_constant(Sum s) {
-    const auto first =
-        std::find_if(s.begin(), s.end(), [](const Product& p) { return p.factors.empty(); });
-    if (first == s.end()) return s;
-    bool more = false;
-    for (auto p = first + 1; p != s.end(); ++p)
-      if (p->factors.empty()) {
-        first->constant += p->constant;
-        more = true;
+  // Terms without factors as one, where the first of them stood; none if several are 0 together.
+  static Sum with_one_constant(const Sum& s) {
+    Sum out;
+    double constant = 0;
+    std::ptrdiff_t at = 0, met = 0;
+    for (const Product& p : s) {
+      if (!p.factors.empty()) {
+        out.push_back(p);
+        continue;
       }
-    if (!more) return s;
-    const double constant = first->constant;
-    bool met = false;
-    std::erase_if(s, [&](Product& p) {
-      if (!p.factors.empty()) return false;
-      const bool drop = met || constant == 0;
-      met = true;
-      return drop;
-    });
-    if (s.empty()) s.push_back({0, {}});
-    return s;
+      if (met++ == 0) at = std::ssize(out);
+      constant += p.constant;
+    }
+    if (met > 0 && (met == 1 || constant != 0 || out.empty())) out.insert(out.begin() + at, {constant, {}});
+    return out;
   }
   static Product times(Product a, const Product& b) {
     a.constant *= b.constant;
@@ -265,8 +261,8 @@ class Arithmetic {
   }
   // The factor that stands for a sum: the same for the same.
   Factor nested(const Sum& s) {
-    std::vector<std::pair<double, std::vector<Factor>>> key;
-    for (const Product& p : s) key.emplace_back(p.constant, p.factors);
+    std::vector<std::pair<std::uint64_t, std::vector<Factor>>> key;
+    for (const Product& p : s) key.emplace_back(std::bit_cast<std::uint64_t>(p.constant), p.factors);
     const auto [it, fresh] = nested_.try_emplace(key, -1 - static_cast<Factor>(sums_.size()));
     if (fresh) sums_.push_back(s);
     return it->second;
@@ -393,21 +389,24 @@ class Arithmetic {
     const Op& op = f_.op(id);
     const ValueId v = op.results[0];
     if (part_[v.index] != 0) return;               // its root's turn
-    if (op.code == Opcode::constant_) return;      // where it is read
+    if (constant_of(v)) return;                    // where it is read
     if (is_arithmetic(op)) return write_tree(v);
     if (sigmoid_[v.index] == 0) return clone(id);
     to_.at = op.loc;
-    ValueId x = copy_(op.operands[0]);
+    ValueId x = written(op.operands[0]);
     if (!is_doubled(op.operands[0])) x = to_.binary(Opcode::mul_, x, constant(2, f_.type(v).dtype));
     copy_.map(v, to_.add(Opcode::sigmoid_, {x}, {}, copy_(f_.type(v))));
   }
   void clone(OpId id) {
-    for (ValueId x : f_.op(id).operands)
-      if (!copy_.mapped(x)) copy_.clone(f_.value(x).def);  // a constant
+    for (ValueId x : f_.op(id).operands) written(x);
     copy_.clone(id);
   }
+  ValueId written(ValueId v) {
+    if (!copy_.mapped(v)) copy_.clone(f_.value(v).def);  // a constant
+    return copy_(v);
+  }
   ValueId constant(double c, DType dtype) {
-    const auto [it, fresh] = constants_.try_emplace({c, dtype});
+    const auto [it, fresh] = constants_.try_emplace({std::bit_cast<std::uint64_t>(c), dtype});
     if (fresh) it->second = to_.constant(c, dtype);
     return it->second;
   }
@@ -421,14 +420,17 @@ class Arithmetic {
     nodes_.clear();
     node_of_.clear();
     bool must = is_doubled(root);  // what stood there before is no longer there to be read
+    bool of_sigmoid = false;
     int before = 0;
     for (OpId o : ops) {
       if (is_full(f_.type(f_.op(o).results[0]).axes)) ++before;
-      for (ValueId x : f_.op(o).operands)
-        must = must || sigmoid_[x.index] != 0 || multiples_.contains(x);
+      for (ValueId x : f_.op(o).operands) {
+        of_sigmoid = of_sigmoid || sigmoid_[x.index] != 0;
+        must = must || of_sigmoid || multiples_.contains(x);
+      }
     }
     const Sum s = scaled(sum_of(*f_.definition(root)), is_doubled(root) ? 2 : 1);
-    if (s.size() == 1 && s[0].factors.size() == 1 && s[0].factors[0] >= 0 && !is_doubled(root) &&
+    if (of_sigmoid && s.size() == 1 && s[0].factors.size() == 1 && s[0].factors[0] >= 0 &&
         read_by_arithmetic(root)) {
       multiples_[root] = s[0];
       return;
@@ -444,9 +446,10 @@ class Arithmetic {
     to_.at = f_.definition(root)->loc;  // whose role it has
     for (OpId o : ops) to_.at = program_.unite(to_.at, f_.op(o).loc);
     if (const ValueId only = nodes_.back().value; nodes_.back().kind == Node::leaf) {
-      const bool made = to_.function().value(only).def.valid();
+      const Op* const made = to_.function().definition(only);
+      const bool hands_out = made != nullptr && made->code == Opcode::sigmoid_;
       if (to_.type(only) == copy_(type) &&
-          (kept_[root.index] == 0 || (made && handed_out_.insert(only).second)))
+          (kept_[root.index] == 0 || (hands_out && handed_out_.insert(only).second)))
         return copy_.map(root, only);
       const int leaf = static_cast<int>(nodes_.size()) - 1, one = number(1);
       operation(Opcode::mul_, leaf, one);
@@ -454,9 +457,12 @@ class Arithmetic {
     std::vector<ValueId> made;
     for (const Node& node : nodes_) {
       const bool last = &node == &nodes_.back();
-      made.push_back(node.kind == Node::leaf       ? node.value
-                     : node.kind == Node::constant ? constant(node.number, type.dtype)
-                                                   : add(node, made, last ? copy_(type) : Type{type.dtype, node.axes}));
+      if (node.kind == Node::leaf)
+        made.push_back(node.value);
+      else if (node.kind == Node::constant)
+        made.push_back(constant(node.number, type.dtype));
+      else
+        made.push_back(add(node, made, last ? copy_(type) : Type{type.dtype, node.axes}));
     }
     copy_.map(root, made.back());
     to_.name(made.back(), program_.text(f_.value(root).name));
@@ -489,11 +495,11 @@ class Arithmetic {
   std::vector<char> sigmoid_;               // a tanh that becomes one
   std::vector<char> part_;                  // of its readers' tree
   std::unordered_map<ValueId, Product> multiples_;  // of one factor, written where they are read
-  std::map<std::pair<double, DType>, ValueId> constants_;
-  std::unordered_set<ValueId> handed_out_;  // what stands for a result
+  std::map<std::pair<std::uint64_t, DType>, ValueId> constants_;  // by bits
+  std::unordered_set<ValueId> handed_out_;  // sigmoids that are a result
   // Of the tree that is being written:
   std::vector<Sum> sums_;
-  std::map<std::vector<std::pair<double, std::vector<Factor>>>, Factor> nested_;
+  std::map<std::vector<std::pair<std::uint64_t, std::vector<Factor>>>, Factor> nested_;
   std::vector<Node> nodes_;
   std::unordered_map<Factor, int> node_of_;
 };

@@ -23,6 +23,12 @@ bench() {  # bench OUT MODEL-SETTINGS FLAG …
   # shellcheck disable=SC2086
   $gradc bench $bench_gpt --set $set --json "$@" >"$work/$out" 2>"$work/$out.err" || echo "    $out: $(head -1 "$work/$out.err")"
 }
+middle() {  # middle OUT QUESTION ARGUMENT …: of the runs OUT.1 to OUT.3 the one whose answer is the middle one becomes OUT
+  local out=$1 question=$2 n
+  shift 2
+  n=$(for n in 1 2 3; do echo "$(ask "$question" "$work/$out.$n" "$@" | head -1 | cut -d' ' -f1) $n"; done | sort -g | sed -n '2s/.* //p')
+  cp "$work/$out.$n" "$work/$out"
+}
 
 read -r _ a b c d _ </proc/stat && sleep 2 && read -r _ e f g h _ </proc/stat
 awk -v busy=$((e + f + g - a - b - c)) -v idle=$((h - d)) 'BEGIN {
@@ -63,7 +69,8 @@ while IFS='|' read -r row _; do
 done <"$work/goals"
 gate "x < 1" "gpt2: the first call is below every peer's" first_call "$rows/row gpt2 b4 t64 f32"
 
-# ---- kernels in the step: contractions beside the peak, both threads, the profile's sum
+# ---- kernels in the step: contractions beside the peak, both threads, the profile's sum. Other tenants come and go within
+# seconds, so of three runs the middle one counts, for whatever is asked of it.
 for precision in f32 bf16; do
   goal=0.87 least=0.75
   [ $precision = bf16 ] && goal=0.82 least=0.70
@@ -71,7 +78,8 @@ for precision in f32 bf16; do
     [ "$precision $model" = "bf16 char" ] && continue
     steps=15
     [ $model = char ] && steps=200
-    bench "$model.$precision" "${!model}" --steps $steps --profile --precision $precision
+    for n in 1 2 3; do bench "$model.$precision.$n" "${!model}" --steps $steps --profile --precision $precision; done
+    middle "$model.$precision" contractions $precision $least
     gate "x >= $goal" "$model $precision: contractions reach $goal of the measured peak, weighted by FLOP" contractions "$work/$model.$precision" $precision $least
     share=$(ask value "$work/$model.$precision" profile_share)
     line "$(holds "${share/\?*/0} >= 0.97 && ${share/\?*/0} <= 1.03")" "$model $precision: the profile's sum is the step within 3 %" "$share"
