@@ -94,6 +94,7 @@ int Values::joined_operand(const Op& op) const {
   const bool sums = op.code == Opcode::add_ || op.code == Opcode::sub_;
   if (!sums && op.code != Opcode::mul_) return -1;
   const Type& type = e_.kernel.type(op.results[0]);
+  if (type.dtype != DType::f32 && (type.dtype != DType::f64 || !sums)) return -1;
   for (int i : {0, 1}) {
     const ValueId x = op.operands[static_cast<std::size_t>(i)];
     const Op* const inner = e_.kernel.definition(x);
@@ -102,9 +103,7 @@ int Values::joined_operand(const Op& op) const {
       continue;
     // One of fewer axes is computed less often by itself.
     if (e_.kernel.type(x).axes.size() != type.axes.size()) continue;
-    if (sums ? inner->code == Opcode::mul_ && is_real(type.dtype)
-             : inner->code == Opcode::sigmoid_ && type.dtype == DType::f32)
-      return i;
+    if (inner->code == (sums ? Opcode::mul_ : Opcode::sigmoid_)) return i;
   }
   return -1;
 }
