@@ -25,27 +25,10 @@
 
 #include "ir/builder.h"
 #include "passes/group.h"
+#include "passes/group_factor.h"
 
 namespace gradc::grouping {
 namespace {
-
-// Values of the new function, and, counted down from −1, sums that stand as factors.
-using Factor = std::int64_t;
-struct Product {
-  double constant = 1;
-  std::vector<Factor> factors;  // sorted
-};
-using Sum = std::vector<Product>;
-
-// An operation, or a leaf: a factor or a constant.
-struct Node {
-  enum Kind : std::uint8_t { leaf, constant, operation } kind = leaf;
-  Opcode code = Opcode::add_;
-  int a = -1, b = -1;  // nodes; b −1: unary
-  ValueId value;       // leaf
-  double number = 0;   // constant
-  AxisList axes;
-};
 
 class Arithmetic {
  public:
@@ -76,10 +59,6 @@ class Arithmetic {
       return false;
     const DType dtype = f_.type(op.results[0]).dtype;
     return dtype == DType::f32 || dtype == DType::f64;
-  }
-  const Op* arithmetic(ValueId v) const {
-    const Op* const op = f_.definition(v);
-    return op != nullptr && is_arithmetic(*op) ? op : nullptr;
   }
   // Infinity and NaN are values like any other: they have no place in a product's constant.
   std::optional<double> constant_of(ValueId v) const {
@@ -174,197 +153,24 @@ class Arithmetic {
 
   // ---- reading a tree
 
-  Sum sum_of(ValueId v) {
+  Sum sum_of(ValueId v, Factoring& in) {
     if (const auto c = constant_of(v)) return {{*c, {}}};
-    if (sigmoid_[v.index] != 0) return {{2, {factor(copy_(v))}}, {-1, {}}};
-    if (part_[v.index] != 0) return sum_of(*f_.definition(v));
+    if (sigmoid_[v.index] != 0) return {{2, {copy_(v).index}}, {-1, {}}};
+    if (part_[v.index] != 0) return sum_of(*f_.definition(v), in);
     if (const auto it = multiples_.find(v); it != multiples_.end()) return {it->second};
-    return {{1, {factor(copy_(v))}}};
+    return value_of(copy_(v));
   }
-  Sum sum_of(const Op& op) {
-    const Sum a = sum_of(op.operands[0]);
+  Sum sum_of(const Op& op, Factoring& in) {
+    const Sum a = sum_of(op.operands[0], in);
     if (op.code == Opcode::neg_) return scaled(a, -1);
     if (is_square_of_sigmoid(op)) {  // (2s − 1)² = 1 − 4s·(1 − s), which is subtracted from 1
-      const Factor s = factor(copy_(op.operands[0]));
-      return {{1, {}}, {-4, {nested({{1, {}}, {-1, {s}}}), s}}};
+      const Sum one{{1, {}}}, s = value_of(copy_(op.operands[0]));
+      const Sum slope = in.multiplied(added(one, scaled(s, -1)), s);
+      return added(one, scaled(slope, -4));
     }
-    const Sum b = sum_of(op.operands[1]);
-    if (op.code != Opcode::mul_) {
-      Sum all = a;
-      const Sum more = op.code == Opcode::sub_ ? scaled(b, -1) : b;
-      all.insert(all.end(), more.begin(), more.end());
-      return with_one_constant(all);
-    }
-    if (is_constant(a)) return scaled(b, a[0].constant);
-    if (is_constant(b)) return scaled(a, b[0].constant);
-    return {times(as_product(a), as_product(b))};
-  }
-  static Factor factor(ValueId v) { return v.index; }
-  static bool is_constant(const Sum& s) { return s.size() == 1 && s[0].factors.empty(); }
-  static Sum scaled(Sum s, double c) {
-    for (Product& p : s) p.constant *= c;
-    return s;
-  }
-  // Terms without factors as one, where the first of them stood; none if several are 0 together.
-  static Sum with_one_constant(const Sum& s) {
-    Sum out;
-    double constant = 0;
-    std::ptrdiff_t at = 0, met = 0;
-    for (const Product& p : s) {
-      if (!p.factors.empty()) {
-        out.push_back(p);
-        continue;
-      }
-      if (met++ == 0) at = std::ssize(out);
-      constant += p.constant;
-    }
-    if (met > 0 && (met == 1 || constant != 0 || out.empty())) out.insert(out.begin() + at, {constant, {}});
-    return out;
-  }
-  static Product times(Product a, const Product& b) {
-    a.constant *= b.constant;
-    a.factors.insert(a.factors.end(), b.factors.begin(), b.factors.end());
-    std::sort(a.factors.begin(), a.factors.end());
-    return a;
-  }
-  static std::vector<Factor> without(const std::vector<Factor>& from,
-                                     const std::vector<Factor>& what) {
-    std::vector<Factor> rest;
-    std::set_difference(from.begin(), from.end(), what.begin(), what.end(),
-                        std::back_inserter(rest));
-    return rest;
-  }
-  static std::vector<Factor> common(const Sum& s) {
-    std::vector<Factor> all = s[0].factors;
-    for (const Product& p : s) {
-      std::vector<Factor> both;
-      std::set_intersection(all.begin(), all.end(), p.factors.begin(), p.factors.end(),
-                            std::back_inserter(both));
-      all = std::move(both);
-    }
-    return all;
-  }
-  // A sum as a product: what all its terms share, and what is left as one factor.
-  Product as_product(const Sum& s) {
-    if (s.size() == 1) return s[0];
-    Product out{1, common(s)};
-    const double size = std::abs(s[0].constant);
-    const bool alike = std::all_of(
-        s.begin(), s.end(), [&](const Product& p) { return std::abs(p.constant) == size; });
-    if (alike) out.constant = size;
-    Sum rest;
-    for (const Product& p : s)
-      rest.push_back({p.constant / out.constant, without(p.factors, out.factors)});
-    out.factors.push_back(nested(rest));
-    std::sort(out.factors.begin(), out.factors.end());
-    return out;
-  }
-  // The factor that stands for a sum: the same for the same.
-  Factor nested(const Sum& s) {
-    std::vector<std::pair<std::uint64_t, std::vector<Factor>>> key;
-    for (const Product& p : s) key.emplace_back(std::bit_cast<std::uint64_t>(p.constant), p.factors);
-    const auto [it, fresh] = nested_.try_emplace(key, -1 - static_cast<Factor>(sums_.size()));
-    if (fresh) sums_.push_back(s);
-    return it->second;
-  }
-
-  // ---- factoring: nodes, which become operations only if they are fewer
-
-  AxisList axes_of(Factor x) const {
-    if (x < 0) return axes_of(sums_[static_cast<std::size_t>(-1 - x)]);
-    return to_.type(ValueId{static_cast<std::uint32_t>(x)}).axes;
-  }
-  AxisList axes_of(const Sum& s) const {
-    AxisList out;
-    for (const Product& p : s)
-      for (Factor y : p.factors) out = unite(out, axes_of(y));
-    return out;
-  }
-  int number(double c) {
-    nodes_.push_back({.kind = Node::constant, .number = c});
-    return static_cast<int>(nodes_.size()) - 1;
-  }
-  int operation(Opcode code, int a, int b = -1) {
-    AxisList axes = nodes_[static_cast<std::size_t>(a)].axes;
-    if (b >= 0) axes = unite(axes, nodes_[static_cast<std::size_t>(b)].axes);
-    nodes_.push_back({.kind = Node::operation, .code = code, .a = a, .b = b, .axes = axes});
-    return static_cast<int>(nodes_.size()) - 1;
-  }
-  int node_of(Factor x) {
-    const auto it = node_of_.find(x);
-    if (it != node_of_.end()) return it->second;
-    int n = 0;
-    if (x < 0) {
-      n = node_of_sum(sums_[static_cast<std::size_t>(-1 - x)]);
-    } else {
-      const ValueId v{static_cast<std::uint32_t>(x)};
-      nodes_.push_back({.kind = Node::leaf, .value = v, .axes = to_.type(v).axes});
-      n = static_cast<int>(nodes_.size()) - 1;
-    }
-    return node_of_[x] = n;
-  }
-  // Factors of fewer axes first: their products are computed less often.
-  int node_of_product(const Product& p, int last = -1) {
-    std::vector<int> factors;
-    for (Factor x : p.factors) factors.push_back(node_of(x));
-    if (last >= 0) factors.push_back(last);
-    if (factors.empty()) return number(p.constant);
-    const auto rank = [&](int n) { return nodes_[static_cast<std::size_t>(n)].axes.size(); };
-    std::stable_sort(factors.begin(), factors.end(),
-                     [&](int a, int b) { return rank(a) < rank(b); });
-    const bool scales = p.constant != 1 && p.constant != -1;
-    const bool early = rank(factors.front()) < rank(factors.back());
-    int out = factors[0];
-    if (scales && early) out = operation(Opcode::mul_, out, number(p.constant));
-    for (std::size_t k = 1; k < factors.size(); ++k)
-      out = operation(Opcode::mul_, out, factors[k]);
-    if (scales && !early) out = operation(Opcode::mul_, out, number(p.constant));
-    return p.constant == -1 ? operation(Opcode::neg_, out) : out;
-  }
-  int node_of_sum(const Sum& s) {
-    if (s.size() == 1) return node_of_product(s[0]);
-    // The factor that most terms have, unless what it multiplies has fewer axes: 1 − rate · decay of a
-    // parameter is rounded to a parameter's size less well by itself.
-    const auto rank = axes_of(s).size();
-    std::map<Factor, int> terms;
-    for (const Product& p : s)
-      for (std::size_t k = 0; k < p.factors.size(); ++k)
-        if (k == 0 || p.factors[k] != p.factors[k - 1]) ++terms[p.factors[k]];
-    Sum with, rest;
-    std::vector<Factor> shared;
-    int most = 1;
-    for (const auto& [x, count] : terms) {
-      if (count <= most) continue;
-      Sum having, others;
-      for (const Product& p : s)
-        (std::binary_search(p.factors.begin(), p.factors.end(), x) ? having : others).push_back(p);
-      const std::vector<Factor> out = common(having);
-      for (Product& p : having) p.factors = without(p.factors, out);
-      if (axes_of(having).size() < rank) continue;
-      most = count;
-      with = std::move(having);
-      rest = std::move(others);
-      shared = out;
-    }
-    if (most == 1) return node_of_terms(s);
-    const int product = node_of_product({1, shared}, node_of_sum(with));
-    if (rest.empty()) return product;
-    if (rest.size() == 1 && rest[0].constant < 0)
-      return operation(Opcode::sub_, product, node_of_product({-rest[0].constant, rest[0].factors}));
-    return operation(Opcode::add_, product, node_of_sum(rest));
-  }
-  // One by one, in order, a positive one first.
-  int node_of_terms(const Sum& s) {
-    auto first = std::find_if(s.begin(), s.end(), [](const Product& p) { return p.constant > 0; });
-    if (first == s.end()) first = s.begin();
-    int out = node_of_product(*first);
-    for (auto p = s.begin(); p != s.end(); ++p) {
-      if (p == first) continue;
-      const bool minus = p->constant < 0;
-      const int term = node_of_product({minus ? -p->constant : p->constant, p->factors});
-      out = operation(minus ? Opcode::sub_ : Opcode::add_, out, term);
-    }
-    return out;
+    const Sum b = sum_of(op.operands[1], in);
+    if (op.code == Opcode::mul_) return in.multiplied(a, b);
+    return added(a, op.code == Opcode::sub_ ? scaled(b, -1) : b);
   }
 
   // ---- writing
@@ -394,7 +200,8 @@ class Arithmetic {
     if (sigmoid_[v.index] == 0) return clone(id);
     to_.at = op.loc;
     ValueId x = written(op.operands[0]);
-    if (!is_doubled(op.operands[0])) x = to_.binary(Opcode::mul_, x, constant(2, f_.type(v).dtype));
+    if (!is_doubled(op.operands[0]))
+      x = to_.binary(Opcode::mul_, x, constant(2, f_.type(v).dtype));
     copy_.map(v, to_.add(Opcode::sigmoid_, {x}, {}, copy_(f_.type(v))));
   }
   void clone(OpId id) {
@@ -415,11 +222,8 @@ class Arithmetic {
     const std::vector<OpId> ops = tree_of(root);
     const Type& type = f_.type(root);
     const auto is_full = [&](const AxisList& axes) { return axes.size() == type.axes.size(); };
-    sums_.clear();
-    nested_.clear();
-    nodes_.clear();
-    node_of_.clear();
-    bool must = is_doubled(root);  // what stood there before is no longer there to be read
+    const bool doubled = is_doubled(root);
+    bool must = doubled;  // what stood there before is no longer there to be read
     bool of_sigmoid = false;
     int before = 0;
     for (OpId o : ops) {
@@ -429,53 +233,60 @@ class Arithmetic {
         must = must || of_sigmoid || multiples_.contains(x);
       }
     }
-    const Sum s = scaled(sum_of(*f_.definition(root)), is_doubled(root) ? 2 : 1);
+    Factoring expression(to_.function());
+    const Sum s = scaled(sum_of(*f_.definition(root), expression), doubled ? 2 : 1);
     if (of_sigmoid && s.size() == 1 && s[0].factors.size() == 1 && s[0].factors[0] >= 0 &&
         read_by_arithmetic(root)) {
       multiples_[root] = s[0];
       return;
     }
-    node_of_sum(s);
-    int after = 0;
-    for (const Node& n : nodes_)
-      if (n.kind == Node::operation && is_full(n.axes)) ++after;
+    const std::vector<Step>& steps = expression.steps(s);
+    const auto after = std::count_if(steps.begin(), steps.end(), [&](const Step& n) {
+      return n.kind == Step::operation && is_full(n.axes);
+    });
     if (!must && after >= before) {
       for (OpId o : ops) clone(o);
       return;
     }
     to_.at = f_.definition(root)->loc;  // whose role it has
     for (OpId o : ops) to_.at = program_.unite(to_.at, f_.op(o).loc);
-    if (const ValueId only = nodes_.back().value; nodes_.back().kind == Node::leaf) {
-      const Op* const made = to_.function().definition(only);
-      const bool hands_out = made != nullptr && made->code == Opcode::sigmoid_;
-      if (to_.type(only) == copy_(type) &&
-          (kept_[root.index] == 0 || (hands_out && handed_out_.insert(only).second)))
-        return copy_.map(root, only);
-      const int leaf = static_cast<int>(nodes_.size()) - 1, one = number(1);
-      operation(Opcode::mul_, leaf, one);
-    }
+    if (steps.back().kind == Step::leaf) return write_as(root, steps.back().value);
     std::vector<ValueId> made;
-    for (const Node& node : nodes_) {
-      const bool last = &node == &nodes_.back();
-      if (node.kind == Node::leaf)
-        made.push_back(node.value);
-      else if (node.kind == Node::constant)
-        made.push_back(constant(node.number, type.dtype));
+    for (const Step& step : steps) {
+      const bool last = &step == &steps.back();
+      if (step.kind == Step::leaf)
+        made.push_back(step.value);
+      else if (step.kind == Step::constant)
+        made.push_back(constant(step.number, type.dtype));
       else
-        made.push_back(add(node, made, last ? copy_(type) : Type{type.dtype, node.axes}));
+        made.push_back(add(step, made, last ? copy_(type) : Type{type.dtype, step.axes}));
     }
     copy_.map(root, made.back());
     to_.name(made.back(), program_.text(f_.value(root).name));
   }
-  ValueId add(const Node& node, const std::vector<ValueId>& made, const Type& type) {
-    const ValueId a = made[static_cast<std::size_t>(node.a)];
-    if (node.b < 0) return to_.add(node.code, {a}, {}, type);
-    return to_.add(node.code, {a, made[static_cast<std::size_t>(node.b)]}, {}, type);
+  // The value is another one. A result is itself only if it is a sigmoid that no other result is, and has
+  // its own order of axes.
+  void write_as(ValueId root, ValueId same) {
+    const Op* const made = to_.function().definition(same);
+    const bool hands_out = made != nullptr && made->code == Opcode::sigmoid_;
+    const Type type = copy_(f_.type(root));
+    if (to_.type(same) == type &&
+        (kept_[root.index] == 0 || (hands_out && handed_out_.insert(same).second)))
+      return copy_.map(root, same);
+    const ValueId one = constant(1, type.dtype);
+    copy_.map(root, to_.add(Opcode::mul_, {same, one}, {}, type));
+    to_.name(copy_(root), program_.text(f_.value(root).name));
+  }
+  ValueId add(const Step& step, const std::vector<ValueId>& made, const Type& type) {
+    const ValueId a = made[static_cast<std::size_t>(step.a)];
+    if (step.b < 0) return to_.add(step.code, {a}, {}, type);
+    return to_.add(step.code, {a, made[static_cast<std::size_t>(step.b)]}, {}, type);
   }
   // Whether the value is written twice as large, for the sigmoid that alone reads it.
   bool is_doubled(ValueId v) const {
     const std::vector<OpId>& readers = readers_[v.index];
-    return arithmetic(v) != nullptr && kept_[v.index] == 0 && readers.size() == 1 &&
+    const Op* const op = f_.definition(v);
+    return op != nullptr && is_arithmetic(*op) && kept_[v.index] == 0 && readers.size() == 1 &&
            f_.op(readers[0]).code == Opcode::tanh_ &&
            sigmoid_[f_.op(readers[0]).results[0].index] != 0;
   }
@@ -497,11 +308,6 @@ class Arithmetic {
   std::unordered_map<ValueId, Product> multiples_;  // of one factor, written where they are read
   std::map<std::pair<std::uint64_t, DType>, ValueId> constants_;  // by bits
   std::unordered_set<ValueId> handed_out_;  // sigmoids that are a result
-  // Of the tree that is being written:
-  std::vector<Sum> sums_;
-  std::map<std::vector<std::pair<std::uint64_t, std::vector<Factor>>>, Factor> nested_;
-  std::vector<Node> nodes_;
-  std::unordered_map<Factor, int> node_of_;
 };
 
 }  // namespace
