@@ -12,6 +12,7 @@
 #include "bench/measure.h"
 #include "codegen/codegen.h"
 #include "ir/builder.h"
+#include "passes/group.h"
 #include "runtime/jit.h"
 
 namespace {
@@ -37,10 +38,10 @@ struct Built {
 Built build(const Shape& s, const std::string* halves) {
   Built out;
   for (const auto& [letter, extent] : s.extent) out.flops *= static_cast<double>(extent);
-  Function f;
-  f.name = out.program.intern("k");
-  f.family = Family::contract;
-  Builder b(out.program, f);
+  Function made;
+  made.name = out.program.intern("k");
+  made.family = Family::contract;
+  Builder b(out.program, made);
   const auto type = [&](const std::string& axes, DType dtype = DType::f32) {
     Type t{.dtype = dtype};
     for (char l : axes)
@@ -64,17 +65,19 @@ Built build(const Shape& s, const std::string* halves) {
   } else if (s.behind == Shape::gelu) {
     const ValueId bias = b.argument(Type{DType::f32, AxisList{axes[axes.size() - 1]}});
     const ValueId z = b.binary(Opcode::add_, b.contract(x, y, axes), bias);
-    const ValueId square = b.binary(Opcode::mul_, z, z);
-    const ValueId scaled = b.binary(Opcode::mul_, square, b.constant(0.0713548163));
-    const ValueId slope = b.binary(Opcode::add_, scaled, b.constant(1.59576912));
-    const ValueId gate = b.unary(Opcode::sigmoid_, b.binary(Opcode::mul_, z, slope));
-    results = {z, b.binary(Opcode::mul_, z, gate)};
+    const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z),
+                                  b.binary(Opcode::mul_, z, b.constant(0.044715)));
+    const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube),
+                                                      b.constant(0.79788456)));
+    results = {z, b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)),
+                           b.binary(Opcode::add_, t, b.constant(1)))};
   } else {
     results = {b.contract(x, y, axes)};
   }
   b.finish(results);
+  Function f = grouping::in_fewer_operations(out.program, made);
   std::vector<ValueId> buffers = f.body().arguments;
-  buffers.insert(buffers.end(), results.begin(), results.end());
+  buffers.insert(buffers.end(), f.body().results.begin(), f.body().results.end());
   for (ValueId v : buffers) {
     BufferLayout layout;
     layout.strides.resize(static_cast<std::size_t>(f.type(v).axes.size()));

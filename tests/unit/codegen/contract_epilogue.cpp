@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ir/builder.h"
+#include "passes/group.h"
 #include "unit/codegen/execute.h"
 
 using namespace gradc;
@@ -19,21 +20,22 @@ struct Kernel {
   std::vector<Array> arguments;
 };
 
-// A kernel made by `body` (which gives the results), row-major buffers, random arguments.
+// A kernel made by `body` (which gives the results) as grouping writes it, row-major buffers, random
+// arguments.
 template <class Body>
 Kernel make(Body body) {
   Kernel out;
-  Function f;
-  f.name = out.program.intern("k");
-  f.family = Family::contract;
-  Builder b(out.program, f);
-  const std::vector<ValueId> results = body(b);
-  b.finish(results);
+  Function made;
+  made.name = out.program.intern("k");
+  made.family = Family::contract;
+  Builder b(out.program, made);
+  b.finish(body(b));
+  Function f = grouping::in_fewer_operations(out.program, made);
   for (ValueId a : f.body().arguments) {
     out.arguments.push_back(random_array(f, f.type(a), out.arguments.size() + 7));
     out.instance.buffers.push_back(row_major(f, f.type(a)));
   }
-  for (ValueId r : results) out.instance.buffers.push_back(row_major(f, f.type(r)));
+  for (ValueId r : f.body().results) out.instance.buffers.push_back(row_major(f, f.type(r)));
   out.program.functions.push_back(std::move(f));
   out.instance.kernel = FunctionId{0};
   return out;
@@ -69,12 +71,13 @@ void check(const Kernel& k) {
 
 Type f32(std::initializer_list<AxisId> axes) { return {DType::f32, AxisList(axes)}; }
 
-// As grouping writes it.
 ValueId gelu(Builder& b, ValueId z) {
-  const ValueId square = b.binary(Opcode::mul_, z, z);
-  const ValueId scaled = b.binary(Opcode::mul_, square, b.constant(0.0713548163));
-  const ValueId slope = b.binary(Opcode::add_, scaled, b.constant(1.59576912));
-  return b.binary(Opcode::mul_, z, b.unary(Opcode::sigmoid_, b.binary(Opcode::mul_, z, slope)));
+  const ValueId cube = b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, z),
+                                b.binary(Opcode::mul_, z, b.constant(0.044715)));
+  const ValueId t = b.unary(Opcode::tanh_, b.binary(Opcode::mul_, b.binary(Opcode::add_, z, cube),
+                                                    b.constant(0.79788456)));
+  return b.binary(Opcode::mul_, b.binary(Opcode::mul_, z, b.constant(0.5)),
+                  b.binary(Opcode::add_, t, b.constant(1)));
 }
 
 }  // namespace
