@@ -76,7 +76,7 @@ Product Factoring::as_product(const Sum& s) {
   const double size = std::abs(s[0].constant);
   const bool alike = std::all_of(
       s.begin(), s.end(), [&](const Product& p) { return std::abs(p.constant) == size; });
-  if (alike) out.constant = size;
+  if (alike && size != 0) out.constant = size;
   Sum rest;
   for (const Product& p : s)
     rest.push_back({p.constant / out.constant, without(p.factors, out.factors)});

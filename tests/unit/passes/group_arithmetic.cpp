@@ -112,9 +112,9 @@ TEST_CASE("arithmetic in fewer operations: random trees mean the same") {
   CHECK(sigmoids > 300);
 }
 
-TEST_CASE("arithmetic in fewer operations: infinity and NaN keep their places") {
+TEST_CASE("arithmetic in fewer operations: infinity, NaN and 0 keep their places") {
   const Program p = parsed(R"(
-func @f(%x: f32[a=2]) -> (y: f32[a], z: f32[a], w: f32[a]) {
+func @f(%x: f32[a=2]) -> (y: f32[a], z: f32[a], w: f32[a], v: f32[a]) {
   %nan = constant nan -> f32[]
   %inf = constant inf -> f32[]
   %two = constant 2.0 -> f32[]
@@ -127,7 +127,14 @@ func @f(%x: f32[a=2]) -> (y: f32[a], z: f32[a], w: f32[a]) {
   %z = sub %three, %3 -> f32[a]
   %4 = add %x, %two -> f32[a]
   %w = mul %4, %three -> f32[a]
-  return %y, %z, %w
+  %zero = constant 0.0 -> f32[]
+  %5 = mul %x, %zero -> f32[a]
+  %6 = mul %4, %zero -> f32[a]
+  %7 = add %5, %6 -> f32[a]
+  %8 = mul %7, %x -> f32[a]
+  %9 = mul %8, %two -> f32[a]
+  %v = mul %9, %three -> f32[a]
+  return %y, %z, %w, %v
 }
 )");
   const Program grouped = group(p, avx512_target());
@@ -138,6 +145,7 @@ func @f(%x: f32[a=2]) -> (y: f32[a], z: f32[a], w: f32[a]) {
     CHECK(std::isnan(out[0].real[i]));
     CHECK(out[1].real[i] == -sign * std::numeric_limits<double>::infinity());
     CHECK(out[2].real[i] == 3 * (sign + 2));
+    CHECK(out[3].real[i] == 0);  // of terms that are all times 0 no constant is taken out
   }
 }
 
